@@ -1,0 +1,140 @@
+# The one definition of every check; pre-commit and CI call these targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The first interpreter that is new enough; override with `make setup PYTHON=...`.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+  $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+DEMO_VENV ?= .venv-demo
+# Set to https://download.pytorch.org/whl/cpu where plain `pip install torch` would bring CUDA packages.
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+DEMO_PROMPT ?= Tom has 12 apples. He buys 5 more and gives 3 to Anna. How many apples does Tom have?
+
+BIN := $(VENV)/bin
+PIP_INSTALL = -m pip install --disable-pip-version-check --quiet --constraint requirements/lock.txt
+PROTOS := $(wildcard proto/hola/v1/*.proto)
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto
+DEFAULT_MARKS := not slow and not chaos
+
+define make-venv
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with the venv module is needed (Debian: apt install python3-venv)."; exit 1; }
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+endef
+
+.PHONY: help setup setup-test redis-server demo proto proto-check buf fmt lint type lock \
+  test test-unit test-contract test-integration test-e2e test-slow check bench up down logs images clean
+
+help:  ## this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+$(VENV)/.dev: pyproject.toml requirements/lock.txt
+	$(call make-venv,$(VENV))
+	@echo "Installing the development tools into $(VENV) ..."
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.dev
+	@echo "Installing what the model tests compare with (torch, transformers) into $(VENV) ..."
+	@$(BIN)/python $(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,test-models]'
+	@touch $@
+
+$(DEMO_VENV)/.demo: pyproject.toml requirements/lock.txt
+	$(call make-venv,$(DEMO_VENV))
+	@echo "Installing HOLA with the edge extra (no torch) into $(DEMO_VENV) ..."
+	@$(DEMO_VENV)/bin/python $(PIP_INSTALL) --editable '.[edge]'
+	@touch $@
+
+setup: $(VENV)/.dev  ## development environment in .venv (no torch)
+
+setup-test: $(VENV)/.test redis-server  ## what every test needs: adds torch, transformers, redis-server
+
+redis-server:  ## install Debian's redis-server if there is none
+	@if command -v redis-server >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "redis-server is missing and there is no apt-get: install Redis 7 or newer by hand."; exit 1; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+	else echo "redis-server is missing and needs root to install: sudo apt-get install redis-server"; exit 1; fi; \
+	echo "Installing redis-server with apt-get ..."; \
+	$$sudo apt-get update -qq; \
+	$$sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
+	command -v redis-server >/dev/null
+
+demo: $(DEMO_VENV)/.demo  ## fresh clone to a streamed, verified answer (own venv, no torch, no server)
+	@$(DEMO_VENV)/bin/hola generate --embedded --check-exact --model demo "$(DEMO_PROMPT)"
+
+proto: $(VENV)/.dev  ## regenerate shared/hola/v1 from proto/
+	@rm -f shared/hola/v1/*_pb2.py shared/hola/v1/*_pb2.pyi shared/hola/v1/*_pb2_grpc.py
+	@$(PROTOC) --python_out=shared --pyi_out=shared --grpc_python_out=shared $(PROTOS)
+
+proto-check: $(VENV)/.dev  ## fail if the committed stubs are not what proto/ generates
+	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
+	$(PROTOC) --python_out=$$out --pyi_out=$$out --grpc_python_out=$$out $(PROTOS); \
+	diff -r -x __init__.py -x __pycache__ "$$out/hola/v1" shared/hola/v1 \
+	  || { echo "The stubs in shared/hola/v1 are stale: run 'make proto'."; exit 1; }
+
+buf: $(VENV)/.dev  ## lint the protos; no breaking change against main
+	@$(BIN)/buf lint
+	@if git cat-file -e main:proto/hola/v1 2>/dev/null; then $(BIN)/buf breaking --against '.git#branch=main'; \
+	else echo "main has no protos yet: nothing to break."; fi
+
+fmt: $(VENV)/.dev  ## format and apply safe fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.dev  ## ruff: format and rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+type: $(VENV)/.dev  ## mypy strict on our packages
+	@$(BIN)/mypy
+
+lock: $(VENV)/.dev  ## resolve requirements/lock.txt again from pyproject.toml
+	@$(BIN)/python $(PIP_INSTALL) uv
+	@{ echo "# Made by \`make lock\` (uv pip compile, every extra, every platform). Used as constraints: pip install -c."; \
+	  $(BIN)/uv pip compile --quiet --upgrade --all-extras --universal --python-version 3.11 \
+	    --no-header --no-annotate pyproject.toml; } > requirements/lock.tmp
+	@mv requirements/lock.tmp requirements/lock.txt
+
+test-unit: $(VENV)/.dev  ## unit tests: no sockets, no models
+	@$(BIN)/pytest -q -m "$(DEFAULT_MARKS)" tests/unit $(PYTEST_ARGS)
+
+test-contract: $(VENV)/.dev redis-server  ## every port against each of its adapters
+	@$(BIN)/pytest -q -m "$(DEFAULT_MARKS)" tests/contract $(PYTEST_ARGS)
+
+test-integration: $(VENV)/.test redis-server  ## real Redis, real gRPC, real models
+	@$(BIN)/pytest -q -m "$(DEFAULT_MARKS)" tests/integration $(PYTEST_ARGS)
+
+test-e2e: $(VENV)/.test redis-server  ## whole processes and installs
+	@$(BIN)/pytest -q -m "$(DEFAULT_MARKS)" tests/e2e $(PYTEST_ARGS)
+
+test: setup-test  ## install what tests need and run them all
+	@$(BIN)/pytest -ra --durations=10 --require-all -m "$(DEFAULT_MARKS)" $(PYTEST_ARGS)
+
+test-slow: setup-test  ## only the tests marked slow or chaos
+	@$(BIN)/pytest -ra --require-all -m "slow or chaos" $(PYTEST_ARGS)
+
+check: proto-check lint type test-unit  ## before every commit: under two minutes
+
+bench: $(VENV)/.dev  ## exactness and speed, as JSON
+	@$(BIN)/hola bench exactness --json
+	@$(BIN)/hola bench speed --json
+
+up: images  ## start redis and the four services with docker compose
+	@docker compose up --detach --wait
+
+down:  ## stop them (the Redis volume stays)
+	@docker compose down
+
+logs:  ## follow their logs
+	@docker compose logs --follow --tail=100
+
+images:  ## build the container image
+	@docker compose build
+
+clean:  ## remove environments, caches and build output
+	@rm -rf .venv .venv-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
