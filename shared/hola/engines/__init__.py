@@ -1,0 +1,1 @@
+"""Decoder engines behind one protocol, each loaded only when asked for."""

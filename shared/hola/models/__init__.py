@@ -1,0 +1,1 @@
+"""Model families on disk: manifest, digests, store."""

@@ -1,0 +1,1 @@
+"""gRPC servers, interceptors, channels and the clients of the services."""

@@ -1,0 +1,1 @@
+"""Exact hierarchical speculation: sampling, the tier ladder, sans-IO sessions, pacing."""

@@ -1,0 +1,325 @@
+"""The domain's words as frozen dataclasses: what travels between services, without protobuf."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+DEFAULT_MAX_TOKENS = 256
+DEFAULT_ENTROPY_THRESHOLD = 1.5
+MAX_BLOCK_TOKENS = 64
+
+
+class Exactness(enum.IntEnum):
+    """How far the text may be trusted to be the target's own (values as in common.proto)."""
+
+    EXACT = 1
+    DEGRADED = 2
+    GATED = 3
+
+
+class Mode(enum.IntEnum):
+    """How draft tokens become output."""
+
+    EXACT = 1
+    GATED = 2
+
+
+class Outcome(enum.IntEnum):
+    """What became of the proposal for one position."""
+
+    ACCEPTED = 1
+    CORRECTED = 2
+    BONUS = 3
+    PLAIN = 4
+    UNVERIFIED = 5
+
+
+class FinishReason(enum.IntEnum):
+    """Why a stream ended without error."""
+
+    STOP_TOKEN = 1
+    STOP_STRING = 2
+    LENGTH = 3
+    CANCELLED = 4
+
+
+class RetrievalPlan(enum.IntEnum):
+    """How much is retrieved for a request."""
+
+    NONE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How the next token is chosen; the defaults are greedy decoding.
+
+    Ranges are in common.proto and checked by `hola.validate.check_sampling`; top_k 0, top_p 1 and
+    min_p 0 mean off.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeculationParams:
+    """How the drafter guesses; never changes the text in Mode.EXACT.
+
+    `max_draft_tokens` None leaves it to pacing, 0 is plain remote decoding. `ladder` None uses
+    every tier, () none. `entropy_threshold` is in nats.
+    """
+
+    mode: Mode = Mode.EXACT
+    max_draft_tokens: int | None = None
+    entropy_threshold: float = DEFAULT_ENTROPY_THRESHOLD
+    ladder: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One turn of a conversation; role is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateJob:
+    """One prompt, ready for the tokenizer: `prompt` text or, if not None, `prompt_token_ids`.
+
+    Times are Unix nanoseconds; deadline 0 is none.
+    """
+
+    request_id: str
+    model: str
+    prompt: str = ""
+    prompt_token_ids: tuple[int, ...] | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    speculation: SpeculationParams = field(default_factory=SpeculationParams)
+    accepted_unix_ns: int = 0
+    deadline_unix_ns: int = 0
+
+
+# Verifier session messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """Starts or rebuilds a verifier session; fields as in verifier.proto."""
+
+    session_id: str
+    model: str
+    tokenizer_fingerprint: str
+    prompt: tuple[int, ...]
+    committed: tuple[int, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    required_fingerprint: str = ""
+    allow_degraded: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The verifier's answer to Open."""
+
+    fingerprint: str
+    exactness: Exactness
+    context_length: int
+    eos_token_ids: tuple[int, ...]
+    prefill_ns: int = 0
+    queue_ns: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftBlock:
+    """Draft tokens for output positions from `base_position` on; none is plain decoding.
+
+    In Mode.GATED the first `committed_tokens` of them are already output: scored, not rejected.
+    """
+
+    round: int
+    base_position: int
+    tokens: tuple[int, ...] = ()
+    committed_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Length of the accepted prefix of a block, then one token of the target's own.
+
+    `token` is None when an accepted token already ended the text. `logprobs` has one entry per
+    token of the verdict, or none.
+    """
+
+    round: int
+    accepted: int
+    token: int | None
+    finished: bool = False
+    compute_ns: int = 0
+    queue_ns: int = 0
+    logprobs: tuple[float, ...] = ()
+    agreed_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelSession:
+    """Closes the session and frees its KV cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The session is closed."""
+
+    rounds: int
+
+
+VerifierRequest = Open | DraftBlock | CancelSession
+VerifierResponse = Opened | Verdict | Done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierInfo:
+    """What a verifier runs and how loaded it is; fields as in verifier.proto."""
+
+    version: str
+    model: str
+    tokenizer_fingerprint: str
+    artifact_digest: str
+    fingerprint: str
+    exactness: Exactness
+    context_length: int
+    active_sessions: int = 0
+    queue_depth: int = 0
+    kv_bytes: int = 0
+    kv_budget_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrafterInfo:
+    """What a drafter runs; fields as in drafter.proto."""
+
+    version: str
+    model: str
+    tiers: tuple[str, ...]
+    tokenizer_fingerprint: str
+    verifier: str
+    active_requests: int = 0
+
+
+# Events of a stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """First event; `tiers` is cheapest first, the target last."""
+
+    request_id: str
+    model: str
+    tiers: tuple[str, ...]
+    fingerprint: str
+    exactness: Exactness
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEvent:
+    """One committed token with its provenance; `tier` indexes Started.tiers."""
+
+    token: int
+    text: str
+    tier: int
+    outcome: Outcome
+    logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Committed tokens in order; `position` is the first one's output index, from 0."""
+
+    position: int
+    tokens: tuple[TokenEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where a request's wall time went, nanoseconds; the parts add up to total_ns."""
+
+    queue_ns: int = 0
+    prefill_ns: int = 0
+    draft_ns: int = 0
+    verify_ns: int = 0
+    verify_queue_ns: int = 0
+    network_ns: int = 0
+    other_ns: int = 0
+    total_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierCounts:
+    """One tier's part: tokens it proposed that reached the verifier, and those accepted."""
+
+    tier: str
+    proposed_tokens: int
+    accepted_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The end of a successful stream.
+
+    completion_tokens = accepted + corrected + bonus + plain + unverified; agreed_tokens counts the
+    unverified ones that the target would have chosen as well.
+    """
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    accepted_tokens: int = 0
+    corrected_tokens: int = 0
+    bonus_tokens: int = 0
+    plain_tokens: int = 0
+    unverified_tokens: int = 0
+    rounds: int = 0
+    tiers: tuple[TierCounts, ...] = ()
+    timings: Timings = field(default_factory=Timings)
+    exactness: Exactness = Exactness.EXACT
+    agreed_tokens: int = 0
+    reconnects: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The end of a failed stream: an error as data (`errors.from_reason` rebuilds it)."""
+
+    reason: str
+    message: str
+    grpc_code: int
+    details: dict[str, str] = field(default_factory=dict)
+
+
+GenerateEvent = Started | Tokens | Summary | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """One event in a request's journal and the drafter that wrote it."""
+
+    event: GenerateEvent
+    writer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One job handed to a consumer; `token` identifies it for ack and renew, `attempts` from 1."""
+
+    job: GenerateJob
+    token: str
+    attempts: int

@@ -1,0 +1,45 @@
+from hola.v1 import drafter_pb2 as _drafter_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class JobEnvelope(_message.Message):
+    __slots__ = ("version", "job")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    job: _drafter_pb2.GenerateJob
+    def __init__(self, version: _Optional[int] = ..., job: _Optional[_Union[_drafter_pb2.GenerateJob, _Mapping]] = ...) -> None: ...
+
+class JournalEntry(_message.Message):
+    __slots__ = ("version", "event", "writer")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    WRITER_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    event: _drafter_pb2.GenerateEvent
+    writer: str
+    def __init__(self, version: _Optional[int] = ..., event: _Optional[_Union[_drafter_pb2.GenerateEvent, _Mapping]] = ..., writer: _Optional[str] = ...) -> None: ...
+
+class RegistryEvent(_message.Message):
+    __slots__ = ("version", "model", "tier", "digest")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    model: str
+    tier: str
+    digest: str
+    def __init__(self, version: _Optional[int] = ..., model: _Optional[str] = ..., tier: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class CompressionEvent(_message.Message):
+    __slots__ = ("version", "job_id")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    job_id: str
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[str] = ...) -> None: ...
