@@ -28,7 +28,7 @@ endef
   test test-unit test-contract test-integration test-e2e test-slow check bench up down logs images clean
 
 help:  ## this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 $(VENV)/.dev: pyproject.toml requirements/lock.txt
 	$(call make-venv,$(VENV))
