@@ -17,6 +17,7 @@
     ├── SessionLost                UNAVAILABLE          the verifier forgot or never had the session
     ├── VerifierUnavailable        UNAVAILABLE          no verifier could be reached in time
     ├── BusUnavailable             UNAVAILABLE          Redis cannot be reached
+    ├── ServiceUnavailable         UNAVAILABLE          a router or drafter cannot be reached
     ├── DeadlineExceeded           DEADLINE_EXCEEDED
     ├── Cancelled                  CANCELLED
     ├── Fenced                     ABORTED              another writer owns the journal now
@@ -156,6 +157,13 @@ class VerifierUnavailable(HolaError):
 
 class BusUnavailable(HolaError):
     """Redis cannot be reached; details: url (without credentials)."""
+
+    grpc_code = 14
+    exit_code = 6
+
+
+class ServiceUnavailable(HolaError):
+    """A router or drafter cannot be reached, or went away for good; details: address."""
 
     grpc_code = 14
     exit_code = 6

@@ -108,6 +108,21 @@ class GenerateJob:
     deadline_unix_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """What a client asks of a router: a raw `prompt` or, if not empty, `messages`.
+
+    An empty `request_id` lets the router make one, an empty `model` is its default.
+    """
+
+    prompt: str = ""
+    messages: tuple[ChatMessage, ...] = ()
+    request_id: str = ""
+    model: str = ""
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    speculation: SpeculationParams = field(default_factory=SpeculationParams)
+
+
 # Verifier session messages
 
 
@@ -211,6 +226,25 @@ class DrafterInfo:
     tiers: tuple[str, ...]
     tokenizer_fingerprint: str
     verifier: str
+    active_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model family that can be asked for; `tiers` is cheapest first, the target last."""
+
+    name: str
+    tiers: tuple[str, ...]
+    context_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterInfo:
+    """What a router offers; fields as in router.proto."""
+
+    version: str
+    models: tuple[ModelInfo, ...]
+    default_model: str
     active_requests: int = 0
 
 
