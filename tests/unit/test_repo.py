@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 REPO = Path(__file__).resolve().parents[2]
 PYPROJECT = (REPO / "pyproject.toml").read_text("utf-8")
@@ -130,3 +131,19 @@ def test_the_committed_stubs_are_what_the_protos_generate(tmp_path):
     assert made == {path.name for path in stubs.glob("*_pb2*")}
     _, different, unreadable = filecmp.cmpfiles(stubs, tmp_path / "hola/v1", made, shallow=False)
     assert not different + unreadable, "stale stubs: run `make proto`"
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("grpcio", r"GRPC_GENERATED_VERSION = '(.+)'"),
+        ("protobuf", r"ValidateProtobufRuntimeVersion\(\s*[\w.]+,\s*(\d+),\s*(\d+),\s*(\d+)"),
+    ],
+)
+def test_the_oldest_allowed_runtime_runs_the_stubs(name, pattern):
+    texts = [path.read_text("utf-8") for path in (REPO / "shared/hola/v1").glob("*_pb2*.py")]
+    generated = {".".join(match.groups()) for text in texts for match in re.finditer(pattern, text)}
+    assert len(generated) == 1
+    (requirement,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == name)
+    (oldest,) = (s.version for s in requirement.specifier if s.operator == ">=")
+    assert Version(oldest) >= Version(generated.pop())
