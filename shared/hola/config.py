@@ -1,0 +1,198 @@
+"""Every HOLA_* setting in one frozen table, read once from a mapping, with loud errors."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from hola.errors import ConfigError
+
+PREFIX = "HOLA_"
+DEFAULT_LISTEN = {
+    "router": "127.0.0.1:7070",
+    "drafter": "127.0.0.1:7071",
+    "verifier": "127.0.0.1:7072",
+    "compressor": "127.0.0.1:7073",
+}
+
+
+class Settings(BaseSettings):
+    """All settings of all services; a service reads those it needs.
+
+    Field `x_y` is the variable HOLA_X_Y. Build one with keyword arguments (tests, the embedded
+    node) or with `load_settings`; it never reads the environment by itself.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    listen: str = Field("", description="address to serve gRPC on; empty: the service's own port")
+    name: str = Field("", description="this process in logs and on the bus; empty: host and pid")
+    bus: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="jobs and journals: redis://, rediss://, unix:// or memory:",
+    )
+    router: str = Field("grpc://127.0.0.1:7070", description="router that clients call")
+    drafter: str = Field("grpc://127.0.0.1:7071", description="drafter that clients call directly")
+    verifier: str = Field("grpc://127.0.0.1:7072", description="verifier that drafters call")
+    models_dir: Path = Field(Path("models"), description="folder with one folder per model family")
+    model: str = Field("demo", min_length=1, description="model family to run or to ask for")
+    threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        "auto", description="where engines run; auto: the best one available"
+    )
+    memory_budget_mb: int = Field(
+        0, ge=0, description="MiB for weights and KV caches; 0: half of the free memory"
+    )
+    max_sessions: int = Field(64, ge=1, description="verifier sessions at a time")
+    session_ttl_s: float = Field(
+        120, gt=0, description="seconds after which a silent verifier session is freed"
+    )
+    job_idle_s: float = Field(
+        10,
+        gt=0,
+        description="seconds without a heartbeat after which a job goes to another drafter",
+    )
+    job_attempts: int = Field(5, ge=1, description="deliveries of a job before it is given up")
+    concurrency: int = Field(4, ge=1, description="jobs a drafter runs at a time")
+    journal_ttl_s: float = Field(3600, gt=0, description="seconds a request's journal is kept")
+    queue_limit: int = Field(
+        256, ge=1, description="jobs or blocks that may wait; more are refused"
+    )
+    max_message_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="largest gRPC message, bytes"
+    )
+    detach_grace_s: float = Field(
+        30, ge=0, description="seconds a request runs on with no client attached"
+    )
+    drain_s: float = Field(10, ge=0, description="seconds for running requests at shutdown")
+    verifier_wait_s: float = Field(
+        30, gt=0, description="seconds a request waits for a verifier before it fails"
+    )
+    connect_timeout_s: float = Field(5, gt=0, description="seconds to reach a service")
+    rpc_timeout_s: float = Field(10, gt=0, description="deadline of short calls, seconds")
+    answer_timeout_s: float = Field(
+        300, gt=0, description="seconds to wait for one answer of a verifier, its prefill included"
+    )
+    keepalive_s: float = Field(
+        20, ge=1, description="seconds between pings that find dead connections"
+    )
+    insecure: bool = Field(
+        False, description="1: serve plaintext on addresses other machines can reach"
+    )
+    metrics_listen: str = Field("", description="host:port of /metrics; empty: none")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe message that is logged"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only keyword arguments count: `load_settings` reads the environment, once."""
+        return (init_settings,)
+
+    def listen_on(self, service: str) -> str:
+        """Where `service` ("router", ...) serves: HOLA_LISTEN, else its default port."""
+        return self.listen or DEFAULT_LISTEN[service]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One row of the settings table, as text."""
+
+    name: str
+    default: str
+    description: str
+    form: str
+
+
+def variables() -> tuple[Variable, ...]:
+    """The table of all HOLA_* variables, for the docs and `hola doctor`."""
+    return tuple(
+        Variable(
+            name=PREFIX + field.upper(),
+            default=str(info.default),
+            description=info.description or "",
+            form=_form(info),
+        )
+        for field, info in Settings.model_fields.items()
+    )
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the HOLA_* variables of `environ`; the rest of it is ignored, an empty one is unset.
+
+    Raises ConfigError on an unknown HOLA_* variable (naming the nearest known one) and on a value
+    that does not parse (naming the variable, the value and the expected form).
+    """
+    known = {variable.name: variable for variable in variables()}
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    for name in given:
+        if name not in known:
+            raise _unknown(name, list(known))
+    values: dict[str, Any] = {
+        name.removeprefix(PREFIX).lower(): value.strip()
+        for name, value in given.items()
+        if value.strip()
+    }
+    try:
+        return Settings(**values)
+    except ValidationError as invalid:
+        error = invalid.errors(include_url=False, include_context=False)[0]
+        name = PREFIX + str(error["loc"][0]).upper()
+        raise ConfigError(
+            f"{name}={given[name]!r} is not valid: expected {known[name].form}"
+            f" ({known[name].description})",
+            variable=name,
+            value=given[name],
+            expected=known[name].form,
+        ) from None
+
+
+def _unknown(name: str, known: list[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return ConfigError(
+        f"unknown setting {name}: did you mean {near[0]}? `hola doctor` lists them all",
+        variable=name,
+        nearest=near[0],
+    )
+
+
+def _form(info: FieldInfo) -> str:
+    """The values a field takes, in words, e.g. "integer, 0 to 1024"."""
+    annotation: Any = info.annotation
+    if options := getattr(annotation, "__args__", None):
+        return "one of " + ", ".join(map(str, options))
+    word = {int: "integer", float: "number", bool: "0 or 1", Path: "path", str: "text"}[annotation]
+    bounds = {
+        key: value
+        for constraint in info.metadata
+        for key in ("ge", "gt", "le")
+        if (value := getattr(constraint, key, None)) is not None
+    }
+    if "le" in bounds:
+        return f"{word}, {bounds['ge']} to {bounds['le']}"
+    if "ge" in bounds:
+        return f"{word}, at least {bounds['ge']}"
+    return f"{word}, above {bounds['gt']}" if "gt" in bounds else word
