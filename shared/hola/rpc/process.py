@@ -1,0 +1,94 @@
+"""The life of a service process: settings, logs, start, wait for a signal, orderly stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from hola.config import Settings, load_settings
+from hola.errors import HolaError
+from hola.rpc.channel import parse_address
+from hola.telemetry import Metrics, configure_logging, get_logger, serve_metrics
+
+log = get_logger(__name__)
+
+
+class App(Protocol):
+    """What a service's `app.build(settings, metrics=...)` gives."""
+
+    @property
+    def address(self) -> str:
+        """Where it serves, after `start`."""
+        ...
+
+    async def start(self) -> None:
+        """Load, connect, then serve. Raises HolaError; then `stop` is still called."""
+        ...
+
+    async def wait(self) -> None:
+        """Run until stopped; raises HolaError when the service cannot go on."""
+        ...
+
+    async def stop(self) -> None:
+        """Drain within HOLA_DRAIN_S and free everything. Idempotent, also after a failed start."""
+        ...
+
+
+Build = Callable[[Settings, Metrics], App]
+
+
+def run(service: str, build: Build, environ: Mapping[str, str] | None = None) -> int:
+    """Run a service until SIGTERM or SIGINT; the exit code.
+
+    A HolaError (a wrong setting, a missing model) is printed in one line and gives its exit code.
+    """
+    try:
+        settings = load_settings(os.environ if environ is None else environ)
+        settings = settings.model_copy(update={"listen": settings.listen_on(service)})
+        parse_address(settings.listen)
+        configure_logging(service, settings)
+        asyncio.run(_run(build, settings))
+    except HolaError as error:
+        print(f"hola-{service}: {error.message}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+async def _run(build: Build, settings: Settings) -> None:
+    metrics = Metrics()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    app = build(settings, metrics)
+    async with serve_metrics(settings.metrics_listen, metrics):
+        try:
+            await _until_stopped(app, stopping)
+        finally:
+            await app.stop()
+            log.info("stopped")
+
+
+async def _until_stopped(app: App, stopping: asyncio.Event) -> None:
+    """Start and run; a signal interrupts either."""
+    signalled = asyncio.create_task(stopping.wait())
+    running = asyncio.create_task(_start_and_wait(app))
+    try:
+        await asyncio.wait({signalled, running}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        else:
+            log.info("stopping", reason="signal")
+    finally:
+        for task in (signalled, running):
+            task.cancel()
+        await asyncio.gather(signalled, running, return_exceptions=True)
+
+
+async def _start_and_wait(app: App) -> None:
+    await app.start()
+    await app.wait()
