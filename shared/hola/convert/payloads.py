@@ -1,0 +1,63 @@
+"""The bus's payloads as bytes: versioned envelopes around a job and a journal entry."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+
+from hola.convert.events import event_from_pb, event_to_pb
+from hola.convert.fields import build
+from hola.convert.params import job_from_pb, job_to_pb
+from hola.errors import InvalidRequest, ProtocolViolation
+from hola.types import GenerateJob, JournalEntry
+from hola.v1 import events_pb2
+
+PAYLOAD_VERSION = 1
+
+M = TypeVar("M", events_pb2.JobEnvelope, events_pb2.JournalEntry)
+
+
+def encode_job(job: GenerateJob) -> bytes:
+    """Raises InvalidRequest or InvalidSampling when a value does not fit its wire type."""
+    return events_pb2.JobEnvelope(version=PAYLOAD_VERSION, job=job_to_pb(job)).SerializeToString()
+
+
+def decode_job(payload: bytes) -> GenerateJob:
+    """Raises ProtocolViolation on bytes that are no envelope, an unknown version, or a bad job."""
+    envelope = _parse(events_pb2.JobEnvelope, payload)
+    try:
+        return job_from_pb(envelope.job)
+    except InvalidRequest as wrong:
+        raise ProtocolViolation(f"job: {wrong.message}", **wrong.details) from wrong
+
+
+def encode_entry(entry: JournalEntry) -> bytes:
+    """Raises ProtocolViolation when a value does not fit its wire type."""
+    message = build(
+        events_pb2.JournalEntry,
+        ProtocolViolation,
+        version=PAYLOAD_VERSION,
+        event=event_to_pb(entry.event),
+        writer=entry.writer,
+    )
+    return message.SerializeToString()
+
+
+def decode_entry(payload: bytes) -> JournalEntry:
+    """Raises ProtocolViolation on bytes that are no entry, an unknown version, or a bad event."""
+    message = _parse(events_pb2.JournalEntry, payload)
+    return JournalEntry(event=event_from_pb(message.event), writer=message.writer)
+
+
+def _parse(kind: type[M], payload: bytes) -> M:
+    message = kind()
+    try:
+        message.ParseFromString(payload)
+    except DecodeError as wrong:
+        text = f"payload: {len(payload)} bytes that are no {kind.DESCRIPTOR.name}: {wrong}"
+        raise ProtocolViolation(text, field="payload") from None
+    if message.version != PAYLOAD_VERSION:
+        text = f"version: {message.version} is not one this reader knows ({PAYLOAD_VERSION})"
+        raise ProtocolViolation(text, field="version", got=message.version)
+    return message
