@@ -1,0 +1,70 @@
+"""Which onnxruntime execution provider runs a graph, and with which session options."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hola.errors import ConfigError
+
+_PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+# TensorRT compiles anew for every width and cache length and does not take over the attention
+# operator, so it is last among the accelerators unless asked for by name.
+_AUTO = ("cuda", "tensorrt", "cpu")
+_FALLBACKS = {"tensorrt": ("tensorrt", "cuda", "cpu"), "cuda": ("cuda", "cpu"), "cpu": ("cpu",)}
+PROVIDER_NAMES = ("auto", *_PROVIDERS)
+
+
+def choose_providers(wanted: str, available: list[str]) -> tuple[str, ...]:
+    """onnxruntime's names for a session, most wanted first.
+
+    Raises ConfigError when `wanted` is unknown or not in this build of onnxruntime.
+    """
+    if wanted not in PROVIDER_NAMES:
+        raise ConfigError(
+            f"provider {wanted!r} is unknown; choose one of {', '.join(PROVIDER_NAMES)}",
+            provider=wanted,
+        )
+    if wanted == "auto":
+        wanted = next(name for name in _AUTO if _PROVIDERS[name] in available or name == "cpu")
+    elif _PROVIDERS[wanted] not in available:
+        raise ConfigError(
+            f"provider {wanted} is not in this onnxruntime, which has {', '.join(available)}",
+            provider=wanted,
+            available=", ".join(available),
+        )
+    return tuple(
+        _PROVIDERS[name] for name in _FALLBACKS[wanted] if _PROVIDERS[name] in available
+    )
+
+
+def provider_name(execution_provider: str) -> str:
+    """Our short name of onnxruntime's, e.g. "cpu"."""
+    return next((name for name, full in _PROVIDERS.items() if full == execution_provider), "cpu")
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def session_options(ort: Any, *, threads: int, allow_spinning: bool) -> Any:
+    """onnxruntime.SessionOptions for a decoder; `ort` is the onnxruntime module.
+
+    Memory patterns are off: they are cached per set of input shapes, and the attention mask has
+    another length at every step.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "1" if allow_spinning else "0"
+    )
+    return options
