@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     verifier_wait_s: float = Field(
         30, gt=0, description="seconds a request waits for a verifier before it fails"
     )
+    reattach_s: float = Field(
+        30, ge=0, description="seconds a client tries to take up a broken stream"
+    )
     connect_timeout_s: float = Field(5, gt=0, description="seconds to reach a service")
     rpc_timeout_s: float = Field(10, gt=0, description="deadline of short calls, seconds")
     answer_timeout_s: float = Field(

@@ -19,7 +19,8 @@ from hola.errors import ConfigError
 
 REDACTED = "[redacted]"
 _SECRET_KEYS = frozenset(
-    "prompt messages content text tokens token_ids committed password secret authorization".split()
+    {"prompt", "messages", "content", "text", "tokens", "token_ids", "committed"}
+    | {"password", "secret", "authorization"}
 )
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -117,6 +118,11 @@ def get_logger(name: str) -> FilteringBoundLogger:
 def bound_ids(**ids: str) -> AbstractContextManager[None]:
     """Put request_id, session_id, ... into every log line of this task until the exit."""
     return structlog.contextvars.bound_contextvars(**ids)
+
+
+def current_id(name: str) -> str:
+    """The id bound as `name` in this task, or empty."""
+    return str(structlog.contextvars.get_contextvars().get(name, ""))
 
 
 def redact(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -12,6 +12,7 @@ import grpc.aio
 
 from hola.config import Settings
 from hola.errors import ConfigError, HolaError
+from hola.telemetry import current_id
 
 FORM = "host:port, grpc://host:port or unix:///path"
 REQUEST_ID_KEY = "x-request-id"
@@ -77,6 +78,15 @@ def open_channel(
     if idempotent:
         options.append(("grpc.service_config", _retry_config(service, idempotent)))
     return grpc.aio.insecure_channel(parse_address(address).target, options=options)
+
+
+def call_metadata(request_id: str = "") -> tuple[tuple[str, str], ...]:
+    """The metadata that carries a request's id to the other side's logs.
+
+    Without `request_id`, the one bound to this task; nothing if there is none.
+    """
+    request_id = request_id or current_id("request_id")
+    return ((REQUEST_ID_KEY, request_id),) if request_id else ()
 
 
 async def wait_ready(channel: grpc.aio.Channel, timeout_s: float, unreachable: HolaError) -> None:

@@ -20,7 +20,6 @@ from hola.errors import (
     ServiceUnavailable,
     from_reason,
 )
-from hola.types import Failure
 
 DOMAIN = "hola"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -43,21 +42,6 @@ Lost = Callable[[str], HolaError]
 def code_of(error: HolaError) -> grpc.StatusCode:
     """The canonical status code of an error's class (table in `hola.errors`)."""
     return _CODES[error.grpc_code]
-
-
-def failure_of(error: HolaError) -> Failure:
-    """The error as the last event of a stream."""
-    return Failure(
-        reason=error.reason,
-        message=error.message,
-        grpc_code=error.grpc_code,
-        details=dict(error.details),
-    )
-
-
-def error_of(failure: Failure) -> HolaError:
-    """The error that travelled as an event."""
-    return from_reason(failure.reason, failure.message, failure.details)
 
 
 def status_details(error: HolaError) -> bytes:

@@ -78,7 +78,8 @@ class _Call:
                 except grpc.aio.AbortError:
                     raise
                 except Exception:
-                    await self._abort_unexpected(context)
+                    log.exception("call_failed", method=self._method)
+                    await _abort_unexpected(context)
 
         return guarded
 
@@ -93,7 +94,8 @@ class _Call:
                 except grpc.aio.AbortError:
                     raise
                 except Exception:
-                    await self._abort_unexpected(context)
+                    log.exception("call_failed", method=self._method)
+                    await _abort_unexpected(context)
 
         return guarded
 
@@ -115,10 +117,10 @@ class _Call:
                 self._metrics.rpcs.labels(self._method, code).inc()
                 self._metrics.rpc_seconds.labels(self._method).observe(time.monotonic() - started)
 
-    async def _abort_unexpected(self, context: Context) -> NoReturn:
-        log.exception("call_failed", method=self._method)
-        request_id = dict(context.trailing_metadata() or ()).get(REQUEST_ID_KEY, "")
-        await _abort(context, HolaError(f"internal error; the log has request {request_id}"))
+
+async def _abort_unexpected(context: Context) -> NoReturn:
+    request_id = dict(context.trailing_metadata() or ()).get(REQUEST_ID_KEY, "")
+    await _abort(context, HolaError(f"internal error; the log has request {request_id}"))
 
 
 async def _abort(context: Context, error: HolaError) -> NoReturn:

@@ -1,0 +1,159 @@
+"""A verifier on the other end of a bidirectional stream, as a VerifierPort."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from hola.config import Settings
+from hola.convert import (
+    verifier_info_from_pb,
+    verifier_request_to_pb,
+    verifier_response_from_pb,
+)
+from hola.errors import HolaError, SessionLost, VerifierUnavailable
+from hola.ports import VerifierLink
+from hola.rpc.channel import call_metadata, open_channel, parse_address, wait_ready
+from hola.rpc.errors import error_from_call
+from hola.types import CancelSession, VerifierInfo, VerifierRequest, VerifierResponse
+from hola.v1 import verifier_pb2, verifier_pb2_grpc
+
+_SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
+# How long `close` waits for the verifier to confirm an orderly end before it cuts the stream.
+_GOODBYE_S = 1.0
+
+
+class GrpcVerifier:
+    """VerifierPort on one channel to `address`; all links share it. Use from one event loop."""
+
+    def __init__(self, address: str, settings: Settings) -> None:
+        """Connects when first used. Raises ConfigError on a malformed address."""
+        parse_address(address)
+        self._address = address
+        self._settings = settings
+        self._channel: grpc.aio.Channel | None = None
+        self._links: set[_GrpcLink] = set()
+
+    @property
+    def address(self) -> str:
+        """As configured."""
+        return self._address
+
+    async def info(self) -> VerifierInfo:
+        """Raises VerifierUnavailable, and what the verifier refused with."""
+        stub = verifier_pb2_grpc.VerifierServiceStub(await self._connected())
+        try:
+            answer = await stub.Info(
+                verifier_pb2.VerifierServiceInfoRequest(),
+                timeout=self._settings.rpc_timeout_s,
+                metadata=call_metadata(),
+            )
+        except grpc.aio.AioRpcError as error:
+            raise error_from_call(error, self._unavailable) from None
+        return verifier_info_from_pb(answer)
+
+    async def connect(self) -> VerifierLink:
+        """A new stream. Raises VerifierUnavailable when there is no connection in time."""
+        stub = verifier_pb2_grpc.VerifierServiceStub(await self._connected())
+        link = _GrpcLink(stub.Verify(metadata=call_metadata()), self._settings.answer_timeout_s)
+        self._links.add(link)
+        link.call.add_done_callback(lambda _: self._links.discard(link))
+        return link
+
+    async def close(self) -> None:
+        """Close all links, then the channel. Idempotent."""
+        for link in list(self._links):
+            await link.close()
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            await channel.close()
+
+    async def _connected(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            self._channel = open_channel(
+                self._address, self._settings, service=_SERVICE, idempotent=("Info",)
+            )
+        timeout_s = self._settings.connect_timeout_s
+        missing = self._unavailable(f"no connection within {timeout_s:g} s")
+        await wait_ready(self._channel, timeout_s, missing)
+        return self._channel
+
+    def _unavailable(self, why: str) -> HolaError:
+        return VerifierUnavailable(f"verifier {self._address}: {why}", address=self._address)
+
+
+class _GrpcLink:
+    """One Verify call; messages are written and read without a task of their own."""
+
+    def __init__(self, call: Any, answer_timeout_s: float) -> None:
+        self.call = call
+        self._answer_timeout_s = answer_timeout_s
+        self._cancelled = False
+
+    async def send(self, message: VerifierRequest) -> None:
+        """Send a message. Raises SessionLost, or the error the verifier has ended with."""
+        packed = verifier_request_to_pb(message)
+        self._cancelled = self._cancelled or isinstance(message, CancelSession)
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                await self.call.write(packed)
+        except asyncio.InvalidStateError:  # the call has ended
+            raise await self._ended() from None
+        except grpc.aio.AioRpcError as error:
+            raise error_from_call(error, SessionLost) from None
+        except TimeoutError:
+            raise self._silent() from None
+        except asyncio.CancelledError:
+            raise self._cut() from None
+
+    async def receive(self) -> VerifierResponse:
+        """Next answer. Raises the HolaError the verifier ended with, or SessionLost."""
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                answer = await self.call.read()
+        except grpc.aio.AioRpcError as error:
+            raise error_from_call(error, SessionLost) from None
+        except TimeoutError:
+            raise self._silent() from None
+        except asyncio.CancelledError:
+            raise self._cut() from None
+        if answer is grpc.aio.EOF:
+            raise await self._ended()
+        return verifier_response_from_pb(answer)
+
+    async def close(self) -> None:
+        """End the stream: orderly after CancelSession, else by cutting it. Idempotent."""
+        if self._cancelled and not self.call.done():
+            try:
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self.call.done_writing()
+                    while await self.call.read() is not grpc.aio.EOF:
+                        pass
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+                pass  # it has ended in its own way; nothing is left to say
+        self.call.cancel()
+
+    async def _ended(self) -> HolaError:
+        """Why the call is over, from its status."""
+        code = await self.call.code()
+        if code is grpc.StatusCode.OK:
+            return SessionLost("the verifier has closed the session's stream")
+        trailing = await self.call.trailing_metadata()
+        details = await self.call.details()
+        empty = grpc.aio.Metadata()
+        return error_from_call(
+            grpc.aio.AioRpcError(code, empty, trailing or empty, details=details), SessionLost
+        )
+
+    def _silent(self) -> HolaError:
+        return SessionLost(f"the verifier did not answer within {self._answer_timeout_s:g} s")
+
+    def _cut(self) -> BaseException:
+        """What a CancelledError means: this task's own cancellation, or `close` elsewhere."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return asyncio.CancelledError()
+        return SessionLost("the link was closed")
