@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from hola.errors import EngineFailure
 from hola.ports import Logits
+from hola.speculation.noise import LEAST_GUMBEL, MOST_GUMBEL, Float64, gumbel, uniform
 from hola.types import SamplingParams
+
+Ids = npt.NDArray[np.int64]
+
+# Smaller temperatures act as this one: apart from exact ties it is greedy already.
+_LEAST_TEMPERATURE = 1e-12
+_FIRST_NUCLEUS_CANDIDATES = 64
 
 
 def choose(row: Logits, params: SamplingParams, position: int) -> int:
@@ -14,14 +27,102 @@ def choose(row: Logits, params: SamplingParams, position: int) -> int:
     top-p, min-p, then argmax of log p + gumbel(seed, position, id). Every tie goes to the lowest
     id. Raises EngineFailure when a logit is not finite.
     """
-    raise NotImplementedError
+    best = int(row.argmax())
+    # NaN counts as the largest for argmax and as the smallest for minimum; both ends finite
+    # means all are.
+    if not (math.isfinite(row[best]) and math.isfinite(np.minimum.reduce(row))):
+        raise EngineFailure("the engine gave non-finite logits", position=position)
+    if params.temperature == 0 or params.top_k == 1:
+        return best
+    scores = row.astype(np.float64)
+    scores -= scores[best]
+    scores /= max(params.temperature, _LEAST_TEMPERATURE)
+    ids, scores = _filter(scores, params)
+    return _argmax_with_noise(ids, scores, params.seed, position)
 
 
 def logprob(row: Logits, token: int) -> float:
     """Natural log-probability of `token` under the unmodified distribution of `row`."""
-    raise NotImplementedError
+    scores = row.astype(np.float64)
+    scores -= scores.max()
+    return float(scores[token] - math.log(np.exp(scores).sum()))
 
 
 def entropy(row: Logits) -> float:
     """Entropy in nats of the unmodified distribution of `row`."""
-    raise NotImplementedError
+    scores = row.astype(np.float64)
+    scores -= scores.max()
+    weights = np.exp(scores)
+    total = float(weights.sum())
+    return max(0.0, math.log(total) - float(weights @ scores) / total)
+
+
+def _filter(scores: Float64, params: SamplingParams) -> tuple[Ids, Float64]:
+    """Ids (ascending) and scores that top-k, top-p and min-p leave, in that order.
+
+    `scores` are log-probabilities up to a constant, the highest 0, shape (vocab_size,).
+    """
+    ids: Ids = np.arange(len(scores))
+    if 0 < params.top_k < len(scores):
+        ids = _top_k(scores, params.top_k)
+        scores = scores[ids]
+    if params.top_p < 1:
+        kept = _top_p(scores, params.top_p)
+        ids, scores = ids[kept], scores[kept]
+    if params.min_p > 0:
+        kept = np.flatnonzero(scores >= math.log(params.min_p))
+        ids, scores = ids[kept], scores[kept]
+    return ids, scores
+
+
+def _top_k(scores: Float64, k: int) -> Ids:
+    """Indices, ascending, of the k highest scores."""
+    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    above = np.flatnonzero(scores > threshold)
+    ties = np.flatnonzero(scores == threshold)[: k - len(above)]
+    return np.sort(np.concatenate((above, ties)))
+
+
+def _top_p(scores: Float64, top_p: float) -> Ids:
+    """Indices, ascending, of the fewest highest scores whose probability reaches top_p.
+
+    Only as many scores are sorted as are needed: the cumulative sum of a longer sorted list
+    begins with the same numbers.
+    """
+    reach = top_p * float(np.exp(scores).sum())
+    count = _FIRST_NUCLEUS_CANDIDATES
+    while True:
+        order = _highest(scores, count)
+        before_each = np.cumsum(np.exp(scores[order]))
+        size = int(np.searchsorted(before_each, reach)) + 1
+        if size <= len(order) or len(order) == len(scores):
+            return np.sort(order[:size])
+        count *= 8
+
+
+def _highest(scores: Float64, count: int) -> Ids:
+    """Indices of at least the `count` highest scores, highest first, ties by index."""
+    if count >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
+    candidates = np.flatnonzero(scores >= threshold)
+    return candidates[np.argsort(-scores[candidates], kind="stable")]
+
+
+def _argmax_with_noise(ids: Ids, scores: Float64, seed: int, position: int) -> int:
+    """argmax of scores + gumbel over `ids`, looking closely only at ids that can win.
+
+    Adding the noise to score s is racing exponential times -log(u) / exp(s): the lowest wins.
+    Since -log(u) >= 1 - u, an id whose (1 - u) / exp(s) is above a time already reached has lost,
+    and most ids are settled by one multiplication instead of two logarithms.
+    """
+    within_reach = scores > LEAST_GUMBEL - MOST_GUMBEL
+    if not within_reach.all():
+        ids, scores = ids[within_reach], scores[within_reach]
+    u = uniform(seed, position, ids)
+    leader = int(scores.argmax())
+    # The factor leaves room for rounding, so that no winner is lost to it.
+    time_to_beat = -math.log(u[leader]) * (1 + 1e-9)
+    close = np.flatnonzero(1.0 - u <= time_to_beat * np.exp(scores))
+    finalists = ids[close]
+    return int(finalists[(scores[close] + gumbel(seed, position, finalists)).argmax()])
