@@ -92,8 +92,9 @@ lint: $(VENV)/.dev  ## ruff: format and rules
 type: $(VENV)/.dev  ## mypy strict on our packages
 	@$(BIN)/mypy
 
-lock: $(VENV)/.dev  ## resolve requirements/lock.txt again from pyproject.toml
-	@$(BIN)/python $(PIP_INSTALL) uv
+lock:  ## resolve requirements/lock.txt again from pyproject.toml
+	$(call make-venv,$(VENV))
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	@{ echo "# Made by \`make lock\` (uv pip compile, every extra, every platform). Used as constraints: pip install -c."; \
 	  $(BIN)/uv pip compile --quiet --upgrade --all-extras --universal --python-version 3.11 \
 	    --no-header --no-annotate pyproject.toml; } > requirements/lock.tmp
