@@ -1,0 +1,1 @@
+"""The device's service: guesses with the tier ladder and has the target verify."""

@@ -1,0 +1,256 @@
+"""One device's drafter: its draft tiers, and one verified generation per call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+from hola import __version__
+from hola.convert import failure_of
+from hola.engines.worker import EngineWorker, Timed
+from hola.errors import DeadlineExceeded, EmptyPrompt, HolaError, PromptTooLong, UnknownModel
+from hola.ports import Engine, Tokenizer, VerifierPort
+from hola.speculation.drafter_session import DrafterSession
+from hola.speculation.pacing import AdaptivePacing, FixedPacing, Pacing
+from hola.speculation.proposers import LOOKUP, select_tiers
+from hola.telemetry import bound_ids, get_logger
+from hola.types import (
+    DrafterInfo,
+    Failure,
+    GenerateEvent,
+    GenerateJob,
+    Summary,
+)
+from hola.validate import check_request_id, check_sampling, check_speculation
+from hola_drafter.caches import DraftCaches
+from hola_drafter.history import NEW, History
+from hola_drafter.loop import EmitEvent, Patience, run_session
+
+log = get_logger(__name__)
+
+# Events a slow direct caller may be behind before generation waits for it.
+MAX_UNREAD = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftModel:
+    """What a drafter runs: a family's name, tokenizer and draft engines, cheapest first.
+
+    `context_length` is the target's, as the manifest says it; the verifier has the last word.
+    """
+
+    name: str
+    target_name: str
+    context_length: int
+    tokenizer: Tokenizer
+    engines: Mapping[str, Engine]
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Names that a request's ladder may use, cheapest first."""
+        return (LOOKUP, *self.engines)
+
+
+class Drafter:
+    """Generates for one model family. Implements DrafterPort; use from one event loop.
+
+    The engines' KV caches are opened and used on `worker` only; `close` leaves the verifier and
+    the worker to whoever made them.
+    """
+
+    def __init__(
+        self,
+        model: DraftModel,
+        verifier: VerifierPort,
+        worker: EngineWorker,
+        *,
+        patience: Patience,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._model = model
+        self._verifier = verifier
+        self._worker = worker
+        self._patience = patience
+        self._clock = clock
+        self._pacing: dict[tuple[str, ...], AdaptivePacing] = {}
+        self._closing: set[asyncio.Task[Timed[None]]] = set()
+        self._active = 0
+
+    def info(self) -> DrafterInfo:
+        """What this drafter runs."""
+        return DrafterInfo(
+            version=__version__,
+            model=self._model.name,
+            tiers=self._model.tiers,
+            tokenizer_fingerprint=self._model.tokenizer.fingerprint,
+            verifier=self._verifier.address,
+            active_requests=self._active,
+        )
+
+    async def generate(self, job: GenerateJob) -> AsyncIterator[GenerateEvent]:
+        """Events of one request: Started, Tokens..., then Summary or Failure.
+
+        Closing the iterator stops the compute here and at the verifier.
+        """
+        events: asyncio.Queue[GenerateEvent] = asyncio.Queue(MAX_UNREAD)
+        running = asyncio.create_task(self.run(job, events.put))
+        ended = False
+        try:
+            while not ended:
+                event = await events.get()
+                ended = isinstance(event, Summary | Failure)
+                yield event
+        finally:
+            if not ended:
+                running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def run(self, job: GenerateJob, emit: EmitEvent, *, history: History = NEW) -> None:
+        """Generate into `emit`, going on behind `history`; its last event is Summary or Failure.
+
+        Raises only what `emit` raises.
+        """
+        gate = _OneEnd(emit)
+        self._active += 1
+        try:
+            with bound_ids(request_id=job.request_id):
+                await self._checked(job, gate, history)
+        finally:
+            self._active -= 1
+
+    async def _checked(self, job: GenerateJob, gate: _OneEnd, history: History) -> None:
+        try:
+            await self._generate(job, gate, history)
+        except HolaError as error:
+            if gate.broken:
+                raise
+            await gate(failure_of(error))
+        except Exception:
+            log.exception("generation_failed")
+            if gate.broken:
+                raise
+            await gate(failure_of(HolaError("internal error in the drafter; see its log")))
+
+    async def _generate(self, job: GenerateJob, gate: _OneEnd, history: History) -> None:
+        began_ns = time.perf_counter_ns()
+        self._check(job)
+        names = self._ladder_names(job, history)
+        prompt = await self._tokenize(job)
+        caches = DraftCaches(self._model.engines, names, job, len(prompt))
+        try:
+            ladder = (await self._worker.run(caches.open, key=job.request_id)).value
+            session = DrafterSession(
+                job,
+                prompt=prompt,
+                model=self._model.name,
+                ladder=ladder,
+                pacing=self._pacing_of(job, names),
+                tokenizer=self._model.tokenizer,
+                target_name=self._model.target_name,
+                context_length_of_drafts=self._draft_context(names),
+                clock=time.perf_counter_ns,
+                committed=history.committed,
+                started=history.started,
+                queue_ns=self._queue_ns(job),
+                tokenize_ns=time.perf_counter_ns() - began_ns,
+            )
+            await run_session(
+                session,
+                self._verifier,
+                self._worker,
+                gate,
+                key=job.request_id,
+                patience=self._patience_of(job),
+            )
+        finally:
+            await self._free(caches, job.request_id)
+
+    def _check(self, job: GenerateJob) -> None:
+        check_request_id(job.request_id)
+        if job.model not in ("", self._model.name):
+            raise UnknownModel(
+                f"this drafter runs {self._model.name}, not {job.model}",
+                model=job.model,
+                known=self._model.name,
+            )
+        check_sampling(job.sampling, self._model.tokenizer.vocab_size)
+        check_speculation(job.speculation)
+        if 0 < job.deadline_unix_ns <= self._clock():
+            raise DeadlineExceeded("the deadline passed before a drafter was free")
+
+    def _ladder_names(self, job: GenerateJob, history: History) -> tuple[str, ...]:
+        wanted = job.speculation.ladder
+        if job.speculation.max_draft_tokens == 0:
+            wanted = ()
+        return select_tiers(self._model.tiers, wanted)
+
+    async def _tokenize(self, job: GenerateJob) -> tuple[int, ...]:
+        tokens = job.prompt_token_ids
+        if tokens is None:
+            encode = self._model.tokenizer.encode
+            timed = await self._worker.run(lambda: encode(job.prompt), key=job.request_id)
+            tokens = tuple(timed.value)
+        if not tokens:
+            raise EmptyPrompt("the prompt has no token", field="prompt")
+        if len(tokens) >= self._model.context_length:
+            raise PromptTooLong(
+                f"the prompt has {len(tokens)} tokens and leaves no room in the context of"
+                f" {self._model.context_length}",
+                prompt_tokens=len(tokens),
+                context_length=self._model.context_length,
+            )
+        return tokens
+
+    async def _free(self, caches: DraftCaches, key: str) -> None:
+        """Close behind everything the request still runs; being cancelled does not stop it."""
+        closing = asyncio.create_task(self._worker.run(caches.close, key=key))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        await asyncio.shield(closing)
+
+    def _pacing_of(self, job: GenerateJob, names: tuple[str, ...]) -> Pacing:
+        """What was learned from earlier requests with the same ladder, unless the length is set."""
+        if job.speculation.max_draft_tokens is not None:
+            return FixedPacing(job.speculation.max_draft_tokens)
+        return self._pacing.setdefault(names, AdaptivePacing())
+
+    def _draft_context(self, names: tuple[str, ...]) -> int:
+        lengths = [e.info.context_length for n, e in self._model.engines.items() if n in names]
+        return min([*lengths, self._model.context_length])
+
+    def _queue_ns(self, job: GenerateJob) -> int:
+        return max(0, self._clock() - job.accepted_unix_ns) if job.accepted_unix_ns else 0
+
+    def _patience_of(self, job: GenerateJob) -> Patience:
+        if job.deadline_unix_ns == 0:
+            return self._patience
+        left_s = (job.deadline_unix_ns - self._clock()) / 1e9
+        return Patience(
+            verifier_wait_s=self._patience.verifier_wait_s,
+            answer_s=self._patience.answer_s,
+            deadline_s=max(0.0, left_s),
+        )
+
+
+class _OneEnd:
+    """Passes events on until the terminal one; later ones are dropped.
+
+    `broken` tells that the receiver itself refused an event: there is nobody to send a Failure to.
+    """
+
+    def __init__(self, emit: EmitEvent) -> None:
+        self._emit = emit
+        self._ended = False
+        self.broken = False
+
+    async def __call__(self, event: GenerateEvent) -> None:
+        if self._ended:
+            return
+        try:
+            await self._emit(event)
+        except Exception:
+            self.broken = True
+            raise
+        self._ended = isinstance(event, Summary | Failure)

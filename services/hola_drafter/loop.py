@@ -1,0 +1,233 @@
+"""Drives one sans-IO DrafterSession: messages to the verifier, drafts to the worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from hola.engines.worker import EngineWorker
+from hola.errors import (
+    DeadlineExceeded,
+    EngineFailure,
+    HolaError,
+    ProtocolViolation,
+    SessionLost,
+    VerifierUnavailable,
+)
+from hola.ports import VerifierLink, VerifierPort
+from hola.speculation.actions import Action, Draft, Emit, Send
+from hola.speculation.drafter_session import DrafterSession
+from hola.telemetry import get_logger
+from hola.types import (
+    CancelSession,
+    DraftBlock,
+    GenerateEvent,
+    Open,
+    Opened,
+    Verdict,
+    VerifierRequest,
+)
+
+log = get_logger(__name__)
+
+LOST = (SessionLost, VerifierUnavailable)
+HANG_UP_S = 2.0
+
+EmitEvent = Callable[[GenerateEvent], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long one request waits: for a lost verifier, for one answer of a living one, in all.
+
+    `deadline_s` is counted from the call of `run_session`; None waits for ever.
+    """
+
+    verifier_wait_s: float
+    answer_s: float = 120.0
+    deadline_s: float | None = None
+
+
+async def run_session(
+    session: DrafterSession,
+    verifier: VerifierPort,
+    worker: EngineWorker,
+    emit: EmitEvent,
+    *,
+    key: str,
+    patience: Patience,
+) -> None:
+    """Play a session to its end; `emit` gets every event, the last one Summary or Failure.
+
+    A lost verifier session is opened again with the committed tokens, with jittered pauses and for
+    at most `patience.verifier_wait_s` without a verdict. Errors of the request end in a Failure
+    event; what `emit` raises, and cancellation, propagate after the verifier has been told to
+    free the session. `key` is the request's lane on the worker.
+    """
+    shell = _Shell(session, verifier, worker, emit, key, patience)
+    try:
+        await _play_or_fail(shell, session, patience.deadline_s)
+    except _EmitFailed as failed:
+        raise failed.error from None
+    finally:
+        await shell.hang_up()
+
+
+async def _play_or_fail(shell: _Shell, session: DrafterSession, deadline_s: float | None) -> None:
+    try:
+        async with asyncio.timeout(deadline_s):
+            await shell.play()
+    except TimeoutError:
+        late = DeadlineExceeded("the deadline passed while the text was being generated")
+        await shell.perform(session.fail(late))
+    except HolaError as error:
+        await shell.perform(session.fail(error))
+
+
+class _EmitFailed(Exception):
+    """Sets what `emit` raised apart from the errors of the request itself."""
+
+    def __init__(self, error: HolaError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class _Shell:
+    """The hands of one session: a link, a worker lane and the way out for events."""
+
+    def __init__(
+        self,
+        session: DrafterSession,
+        verifier: VerifierPort,
+        worker: EngineWorker,
+        emit: EmitEvent,
+        key: str,
+        patience: Patience,
+    ) -> None:
+        self._session = session
+        self._verifier = verifier
+        self._worker = worker
+        self._emit = emit
+        self._key = key
+        self._patience = patience
+        self._link: VerifierLink | None = None
+        self._opened = False
+
+    async def play(self) -> None:
+        """From the first message to the terminal event."""
+        first = actions = self._session.start()
+        while actions:
+            try:
+                actions = await self.perform(actions)
+            except LOST as loss:
+                actions = await self._recover(first, loss)
+        if not self._session.finished:
+            raise ProtocolViolation("the drafter session stopped before its end")
+
+    async def perform(self, actions: Sequence[Action]) -> Sequence[Action]:
+        """Carry out actions, and those they lead to, up to and including the next verdict.
+
+        Returns what the session wants after that verdict; nothing at its end.
+        """
+        todo = deque(actions)
+        while todo:
+            match todo.popleft():
+                case Emit(event=event):
+                    await self._give(event)
+                case Draft():
+                    todo.extend(await self._draft())
+                case Send(message=CancelSession()):
+                    await self.hang_up()
+                case Send(message=message):
+                    answer, elapsed_ns = await self._exchange(message)
+                    if isinstance(answer, Verdict):
+                        return [*todo, *self._session.on_verdict(answer, elapsed_ns)]
+                    self._opened = True
+                    todo.extend(self._session.on_opened(answer, elapsed_ns))
+        return []
+
+    async def hang_up(self) -> None:
+        """Have the verifier free the session; a verifier that is gone has its own time limit."""
+        link, self._link = self._link, None
+        if link is None:
+            return
+        try:
+            async with asyncio.timeout(HANG_UP_S):
+                await link.send(CancelSession())
+        except (HolaError, TimeoutError):
+            log.debug("verifier_session_left_to_its_ttl", request_id=self._key)
+        finally:
+            await link.close()
+
+    async def _recover(self, first: Sequence[Action], loss: HolaError) -> Sequence[Action]:
+        """Open the session again until a verdict comes; returns what follows that verdict."""
+        log.warning("verifier_lost", request_id=self._key, reason=loss.reason, message=loss.message)
+        retrying = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            stop=stop_after_delay(self._patience.verifier_wait_s),
+            retry=retry_if_exception_type(LOST),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                await self._drop_link()
+                self._link = await self._connect()
+                return await self.perform(self._session.reopen() if self._opened else first)
+        raise loss
+
+    async def _exchange(self, message: VerifierRequest) -> tuple[Opened | Verdict, int]:
+        """Send one message and wait for its answer; nanoseconds are those of the round trip."""
+        if self._link is None:
+            self._link = await self._connect()
+        began_ns = time.perf_counter_ns()
+        await self._link.send(message)
+        try:
+            async with asyncio.timeout(self._patience.answer_s):
+                answer = await self._link.receive()
+        except TimeoutError:
+            raise SessionLost(f"no answer within {self._patience.answer_s} s") from None
+        elapsed_ns = time.perf_counter_ns() - began_ns
+        match message, answer:
+            case (Open(), Opened()) | (DraftBlock(), Verdict()):
+                return answer, elapsed_ns
+        kinds = f"{type(answer).__name__} answers {type(message).__name__}"
+        raise ProtocolViolation(f"the verifier broke the contract: {kinds}")
+
+    async def _connect(self) -> VerifierLink:
+        try:
+            async with asyncio.timeout(self._patience.verifier_wait_s):
+                return await self._verifier.connect()
+        except TimeoutError:
+            raise VerifierUnavailable(
+                f"no connection to {self._verifier.address}", address=self._verifier.address
+            ) from None
+
+    async def _drop_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    async def _draft(self) -> Sequence[Action]:
+        try:
+            timed = await self._worker.run(self._session.draft, key=self._key)
+        except EngineFailure as failure:
+            # A draft tier may fail: the target alone gives the same text.
+            log.error("draft_failed", request_id=self._key, message=failure.message)
+            return self._session.on_draft_failed()
+        return self._session.on_draft(timed.value, timed.queue_ns + timed.compute_ns)
+
+    async def _give(self, event: GenerateEvent) -> None:
+        try:
+            await self._emit(event)
+        except HolaError as error:
+            raise _EmitFailed(error) from error

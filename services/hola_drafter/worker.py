@@ -1,0 +1,164 @@
+"""Takes jobs from the bus, keeps them alive, and goes on where a dead drafter stopped."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from hola.errors import BusUnavailable, Fenced
+from hola.ports import Bus
+from hola.telemetry import bound_ids, get_logger
+from hola.types import Delivery
+from hola_drafter.drafter import Drafter
+from hola_drafter.history import History
+from hola_drafter.journal_writer import JournalWriter
+
+log = get_logger(__name__)
+
+TAKE_S = 1.0
+BEATS_PER_IDLE = 4
+
+
+class JobWorker:
+    """Runs up to `concurrency` jobs of the queue as consumer `name`.
+
+    `idle_s` is the bus's limit after which a silent consumer's job goes to another one;
+    `bus_patience_s` how long a job waits for a bus that went away.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        drafter: Drafter,
+        *,
+        name: str,
+        concurrency: int,
+        idle_s: float,
+        bus_patience_s: float,
+    ) -> None:
+        self._bus = bus
+        self._drafter = drafter
+        self._name = name
+        self._concurrency = concurrency
+        self._idle_s = idle_s
+        self._bus_patience_s = bus_patience_s
+        self._stopping = asyncio.Event()
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    async def run(self, *, drain_s: float = 0.0) -> None:
+        """Take and run jobs until `stop`, then give those running `drain_s` seconds.
+
+        A job that is not done by then, or when this is cancelled, stays with the bus: the next
+        drafter goes on with it.
+        """
+        try:
+            while not self._stopping.is_set():
+                delivery = await self._take() if await self._has_room() else None
+                if delivery is not None:
+                    job = asyncio.create_task(self._serve(delivery))
+                    self._jobs.add(job)
+                    job.add_done_callback(self._jobs.discard)
+            if self._jobs:
+                await asyncio.wait(self._jobs, timeout=drain_s)
+        finally:
+            await self._abandon()
+
+    def stop(self) -> None:
+        """Take no more jobs."""
+        self._stopping.set()
+
+    async def _has_room(self) -> bool:
+        """True when a job may be taken; waits a little for one to end."""
+        if len(self._jobs) >= self._concurrency:
+            await asyncio.wait(self._jobs, timeout=TAKE_S, return_when=asyncio.FIRST_COMPLETED)
+        return len(self._jobs) < self._concurrency
+
+    async def _take(self) -> Delivery | None:
+        try:
+            return await self._bus.jobs.take(self._name, timeout_s=TAKE_S)
+        except BusUnavailable as error:
+            log.warning("bus_unavailable", message=error.message)
+            await self._pause()
+            return None
+
+    async def _pause(self) -> None:
+        """Wait for the bus to come back, but no longer than a take would."""
+        try:
+            async with asyncio.timeout(TAKE_S):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _serve(self, delivery: Delivery) -> None:
+        request_id = delivery.job.request_id
+        with bound_ids(request_id=request_id):
+            try:
+                await self._run_or_leave(delivery)
+            except Exception:
+                # One job must not take the others with it; the bus counts its deliveries.
+                log.exception("job_failed", attempts=delivery.attempts)
+
+    async def _run_or_leave(self, delivery: Delivery) -> None:
+        try:
+            history = History.of(await self._bus.journal.read(delivery.job.request_id))
+            if not history.ended:
+                await self._generate(delivery, history)
+            await self._ack(delivery)
+        except* Fenced:
+            await self._leave_or_ack(delivery)
+        except* BusUnavailable as lost:
+            log.warning("job_left_to_the_bus", message=str(lost.exceptions[0]))
+
+    async def _generate(self, delivery: Delivery, history: History) -> None:
+        job = delivery.job
+        if history.started is not None:
+            log.info("job_taken_over", tokens=len(history.committed), attempts=delivery.attempts)
+        writer = JournalWriter(
+            self._bus.journal, job.request_id, self._name, patience_s=self._bus_patience_s
+        )
+        async with asyncio.TaskGroup() as group:
+            beat = group.create_task(self._beat(delivery))
+            writing = group.create_task(writer.run())
+            await self._drafter.run(job, writer.put, history=history)
+            await writer.finish()
+            await writing
+            beat.cancel()
+
+    async def _beat(self, delivery: Delivery) -> None:
+        """Tell the bus that the job is alive; one missed beat is made up for by the next."""
+        while True:
+            await asyncio.sleep(self._idle_s / BEATS_PER_IDLE)
+            try:
+                await self._bus.jobs.renew(self._name, delivery)
+            except BusUnavailable as error:
+                log.warning("heartbeat_missed", message=error.message)
+
+    async def _ack(self, delivery: Delivery) -> None:
+        retrying = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            stop=stop_after_delay(self._bus_patience_s),
+            retry=retry_if_exception_type(BusUnavailable),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                await self._bus.jobs.ack(delivery)
+
+    async def _leave_or_ack(self, delivery: Delivery) -> None:
+        """Fenced: by a cancellation, which ends the job, or by its new owner, who will ack it."""
+        history = History.of(await self._bus.journal.read(delivery.job.request_id))
+        log.info("fenced", cancelled=history.ended)
+        if history.ended:
+            await self._ack(delivery)
+
+    async def _abandon(self) -> None:
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
