@@ -21,6 +21,7 @@ PACKAGES = {
     "hola_bench",
 }
 HEAVY = ("torch", "transformers")
+pytestmark = pytest.mark.timeout(300)  # whichever test is first waits for the install
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,6 @@ def edge(tmp_path_factory, repo_root) -> Install:
     return Install(venv)
 
 
-@pytest.mark.timeout(300)
 def test_the_drafter_imports_neither_torch_nor_transformers(edge, tmp_path):
     code = (
         "import json, sys, importlib.util as u; import hola_drafter.app;"

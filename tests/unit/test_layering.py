@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -201,6 +203,20 @@ def test_the_rules_have_something_to_look_at():
         for used in m.imports()
     }
     assert {"onnxruntime", "tokenizers"} <= libraries
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_importing_a_service_loads_no_model_library(service):
+    code = f"import sys, {service}.app; print(*sorted({MODEL_LIBRARIES} & set(sys.modules)))"
+    path = os.pathsep.join(str(REPO / root) for root in ROOTS)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []
 
 
 BAD = [
