@@ -1,0 +1,1 @@
+"""Benchmarks behind `hola bench`: each gives one report of one form."""

@@ -1,0 +1,1 @@
+"""The `hola` command: everything a person or a script does with HOLA."""

@@ -1,0 +1,251 @@
+"""`hola doctor`: looks at everything HOLA needs here and says what to do about what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from hola import __version__
+from hola.config import Settings
+from hola.engines.memory import available_bytes
+from hola.errors import HolaError
+from hola.models.family import Family, verify_digests
+from hola.models.store import ModelStore
+from hola_cli.door import settings_for
+from hola_cli.jsonform import dump
+from hola_cli.options import DoorOptions, JsonOption, ModelsDirOption
+
+MIB = 2**20
+# What each extra brings, and what it is for. The base distribution is not listed: this runs on it.
+EXTRAS = {
+    "edge": (("onnxruntime", "tokenizers"), "running models (drafter, verifier, hola generate)"),
+    "compress": (
+        ("torch", "transformers", "onnxruntime_genai", "onnx"),
+        "adding Hugging Face checkpoints, scale models",
+    ),
+    "retrieval": (("usearch",), "retrieval without a database server"),
+    "weaviate": (("weaviate",), "retrieval from Weaviate"),
+    "otel": (("opentelemetry",), "traces"),
+}
+NEEDED_EXTRA = "edge"
+LIBRARIES = ("grpcio", "protobuf", "redis", "numpy", "onnxruntime", "tokenizers")
+BUS_WAIT_S = 3.0
+
+
+class Status(enum.StrEnum):
+    """Verdict of one check; only `broken` gives exit code 1."""
+
+    ok = "ok"
+    note = "note"
+    broken = "broken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at: what was found, and what to do when that is not enough."""
+
+    check: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def command(
+    bus: Annotated[
+        str | None,
+        typer.Option(
+            "--bus", metavar="URL", help="Redis to reach. Default: HOLA_BUS if set, else none."
+        ),
+    ] = None,
+    models_dir: ModelsDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check versions, extras, providers, memory, the bus and every model file's digest.
+
+    Exit code 1 when something is broken; each such line says what to do.
+
+    Examples:
+
+    `hola doctor`
+
+    `hola doctor --bus redis://localhost:6379 --json`
+    """
+    findings = list(examine(bus, models_dir, quiet=json))
+    broken = [finding for finding in findings if finding.status is Status.broken]
+    if json:
+        dump({"ok": not broken, "findings": findings})
+    else:
+        _print(findings)
+    if broken:
+        raise typer.Exit(1)
+
+
+def examine(bus: str | None, models_dir: str | None, *, quiet: bool) -> Iterator[Finding]:
+    """Every check in turn. Never raises for what it finds."""
+    yield versions()
+    yield from extras()
+    yield providers()
+    yield memory()
+    try:
+        settings = settings_for(DoorOptions(models_dir=models_dir))
+    except HolaError as error:
+        yield Finding(
+            check="settings", status=Status.broken, found=error.message, remedy="fix the variable"
+        )
+        return
+    yield Finding(check="settings", status=Status.ok, found="every HOLA_* variable is known")
+    yield reach_bus(bus or os.environ.get("HOLA_BUS", ""))
+    yield from models(settings, quiet=quiet)
+
+
+def versions() -> Finding:
+    """HOLA's, Python's and the libraries' versions."""
+    parts = [f"hola {__version__}", f"Python {platform.python_version()} on {platform.machine()}"]
+    for library in LIBRARIES:
+        try:
+            parts.append(f"{library} {installed_version(library)}")
+        except PackageNotFoundError:
+            continue
+    return Finding(check="versions", status=Status.ok, found=", ".join(parts))
+
+
+def extras() -> Iterator[Finding]:
+    """One finding per extra; only the one that runs models is needed."""
+    for extra, (modules, purpose) in EXTRAS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        if not missing:
+            yield Finding(check=f"extra {extra}", status=Status.ok, found=f"installed: {purpose}")
+            continue
+        yield Finding(
+            check=f"extra {extra}",
+            status=Status.broken if extra == NEEDED_EXTRA else Status.note,
+            found=f"{', '.join(missing)} not installed: no {purpose}",
+            remedy=f"pip install 'hola-edge[{extra}]'",
+        )
+
+
+def providers() -> Finding:
+    """Execution providers of the installed onnxruntime."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return Finding(
+            check="providers",
+            status=Status.broken,
+            found=f"onnxruntime cannot be imported: {error}",
+            remedy="pip install 'hola-edge[edge]'",
+        )
+    names = ", ".join(onnxruntime.get_available_providers())
+    return Finding(check="providers", status=Status.ok, found=names)
+
+
+def memory() -> Finding:
+    """Memory that models may use."""
+    free = available_bytes()
+    if free is None:
+        return Finding(
+            check="memory",
+            status=Status.note,
+            found="free memory cannot be read on this system",
+            remedy="set HOLA_MEMORY_BUDGET_MB",
+        )
+    return Finding(check="memory", status=Status.ok, found=f"{free // MIB} MiB free")
+
+
+def reach_bus(url: str) -> Finding:
+    """Whether the bus answers; not asked without a URL."""
+    if not url:
+        return Finding(
+            check="bus", status=Status.note, found="not asked for", remedy="--bus redis://host:6379"
+        )
+    try:
+        asyncio.run(_ping(url))
+    except (HolaError, TimeoutError) as error:
+        why = error.message if isinstance(error, HolaError) else f"no answer in {BUS_WAIT_S:g} s"
+        return Finding(
+            check="bus",
+            status=Status.broken,
+            found=why,
+            remedy="start Redis 7 or newer there, or correct HOLA_BUS",
+        )
+    return Finding(check="bus", status=Status.ok, found="answers")
+
+
+async def _ping(url: str) -> None:
+    from hola.bus import open_bus
+
+    async with asyncio.timeout(BUS_WAIT_S):
+        bus = await open_bus(url)
+        try:
+            await bus.ping()
+        finally:
+            await bus.close()
+
+
+def models(settings: Settings, *, quiet: bool) -> Iterator[Finding]:
+    """Every family found, with all files read and compared with their digests."""
+    root = settings.models_dir
+    manifests = sorted(root.glob("*/hola.json"))
+    if not manifests:
+        yield Finding(
+            check="models",
+            status=Status.broken,
+            found=f"no model family in {root}",
+            remedy="set HOLA_MODELS_DIR, or `hola models add NAME SOURCE`",
+        )
+        return
+    store = ModelStore(root)
+    for manifest in manifests:
+        yield _checked(store, manifest.parent.name, quiet)
+
+
+def _checked(store: ModelStore, name: str, quiet: bool) -> Finding:
+    try:
+        family = store.get(name)
+        read_all(family, quiet=quiet)
+    except HolaError as error:
+        return Finding(
+            check=f"model {name}",
+            status=Status.broken,
+            found=error.message,
+            remedy="restore the folder from where it came, or add it anew",
+        )
+    size_mib = sum(tier.bytes for tier in family.tiers) / MIB
+    tiers = ", ".join(tier.name for tier in family.tiers)
+    found = f"{tiers}: {size_mib:.0f} MiB, every digest is right"
+    return Finding(check=f"model {name}", status=Status.ok, found=found)
+
+
+def read_all(family: Family, *, quiet: bool) -> None:
+    """Read every file of a family against its digest, with a progress bar on stderr.
+
+    Raises ArtifactCorrupt at the first that differs.
+    """
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(f"reading {family.name}", total=sum(t.bytes for t in family.tiers))
+        verify_digests(family, progress=lambda _, size: bar.advance(task, size))
+
+
+def _print(findings: list[Finding]) -> None:
+    styles = {Status.ok: "green", Status.note: "yellow", Status.broken: "red"}
+    table = Table("check", "", "found", "what to do")
+    for finding in findings:
+        status = f"[{styles[finding.status]}]{finding.status}[/]"
+        table.add_row(finding.check, status, escape(finding.found), escape(finding.remedy))
+    Console(highlight=False).print(table)

@@ -1,0 +1,76 @@
+"""Opens the way to a router: a remote one by address, or a node inside this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from hola.types import GenerateEvent, GenerateRequest, RouterInfo
+from hola_cli.options import DoorOptions
+
+if TYPE_CHECKING:
+    from hola.config import Settings
+
+
+class Door(Protocol):
+    """What commands need of a router, wherever it runs."""
+
+    def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateEvent]:
+        """Events of one request. Raises the HolaError it was refused with."""
+        ...
+
+    def resume(self, request_id: str, position: int = 0) -> AsyncIterator[GenerateEvent]:
+        """Events of a known request from an output position on. Raises UnknownRequest."""
+        ...
+
+    async def cancel(self, request_id: str) -> bool:
+        """End a request; False when it had already ended. Raises UnknownRequest."""
+        ...
+
+    async def info(self) -> RouterInfo:
+        """Models and limits."""
+        ...
+
+
+@asynccontextmanager
+async def open_door(options: DoorOptions) -> AsyncIterator[Door]:
+    """A router for the time of the block.
+
+    Raises ServiceUnavailable (no router at the address), or what starting a node can raise:
+    ConfigError, UnknownModel, ArtifactCorrupt, ArtifactInvalid, MemoryBudgetExceeded, MissingExtra.
+    """
+    address = router_address(options)
+    if address:
+        from hola.rpc.router_client import RouterClient
+
+        client = RouterClient(address, settings_for(options))
+        try:
+            yield client
+        finally:
+            await client.close()
+    else:
+        from hola_cli.node import open_node
+
+        async with open_node(settings_for(options)) as node:
+            yield node.router
+
+
+def router_address(options: DoorOptions) -> str:
+    """The remote router's address; empty for a node inside this process."""
+    if options.embedded:
+        return ""
+    return options.router or os.environ.get("HOLA_ROUTER", "")
+
+
+def settings_for(options: DoorOptions) -> Settings:
+    """HOLA_* of the environment under what the command line says. Raises ConfigError."""
+    from hola.config import load_settings
+
+    environ = dict(os.environ)
+    if options.models_dir is not None:
+        environ["HOLA_MODELS_DIR"] = options.models_dir
+    if options.model is not None:
+        environ["HOLA_MODEL"] = options.model
+    return load_settings(environ)

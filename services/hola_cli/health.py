@@ -1,0 +1,77 @@
+"""`hola health`: asks any HOLA server's standard health service; made for container probes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+import grpc
+import grpc.aio
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from hola.config import load_settings
+from hola.errors import HolaError, ServiceUnavailable
+from hola.rpc.channel import open_channel
+from hola.rpc.errors import error_from_call
+from hola_cli.jsonform import dump
+from hola_cli.options import JsonOption
+
+
+def command(
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="host:port or unix:///path of any service.")
+    ],
+    service: Annotated[
+        str, typer.Option(help="One service, e.g. hola.v1.RouterService. Default: all of them.")
+    ] = "",
+    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds to wait.")] = 2.0,
+    json: JsonOption = False,
+) -> None:
+    """Exit with 0 when the server at ADDRESS is serving, with 6 when not.
+
+    Examples:
+
+    `hola health localhost:7072`
+
+    `hola health unix:///run/hola/verifier.sock --timeout 1`
+    """
+    status = asyncio.run(ask(address, service, timeout))
+    if json:
+        dump({"address": address, "service": service, "status": status})
+    elif status == "SERVING":
+        print(f"{address}: SERVING")
+    if status != "SERVING":
+        raise ServiceUnavailable(f"{address} answers {status}", address=address)
+
+
+async def ask(address: str, service: str, timeout_s: float) -> str:
+    """Status name of the server's health, e.g. SERVING.
+
+    Raises ServiceUnavailable when nobody answers within timeout_s, ConfigError on a malformed
+    address.
+    """
+    channel = open_channel(address, load_settings(os.environ))
+    request = health_pb2.HealthCheckRequest(service=service)
+    try:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(request, timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        raise _unhealthy(address, service, error, timeout_s) from None
+    finally:
+        await channel.close()
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def _unhealthy(
+    address: str, service: str, error: grpc.aio.AioRpcError, timeout_s: float
+) -> HolaError:
+    if error.code() is grpc.StatusCode.NOT_FOUND:
+        return ServiceUnavailable(f"{address} has no service {service!r}", address=address)
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ServiceUnavailable(
+            f"{address} did not answer within {timeout_s:g} s", address=address
+        )
+    cause = error_from_call(error)
+    return ServiceUnavailable(f"{address} cannot be reached: {cause.message}", address=address)

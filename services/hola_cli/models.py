@@ -1,0 +1,171 @@
+"""`hola models`: which model families are here, what is in them, and how to add one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from hola.errors import ArtifactInvalid
+from hola.models.family import Family, Tier
+from hola.models.store import ModelStore
+from hola_cli.doctor import MIB, read_all
+from hola_cli.door import settings_for
+from hola_cli.jsonform import dump
+from hola_cli.options import DoorOptions, JsonOption, ModelsDirOption
+
+app = typer.Typer(no_args_is_help=True, help="List, inspect and add model families.")
+
+
+@app.command("list")
+def list_models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None:
+    """Name the families in the models folder.
+
+    Examples:
+
+    `hola models list`
+
+    `hola models list --models-dir /srv/models --json`
+    """
+    store = _store(models_dir)
+    families = store.list()
+    if json:
+        dump([_facts(family) for family in families])
+        return
+    table = Table("family", "tiers", "MiB", "context", "description")
+    for family in families:
+        facts = _facts(family)
+        tiers = ", ".join(tier["name"] for tier in facts["tiers"])
+        context = str(family.context_length)
+        table.add_row(family.name, tiers, f"{facts['mib']:.0f}", context, family.description)
+    Console(highlight=False).print(table)
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A family, e.g. demo.")],
+    models_dir: ModelsDirOption = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file and compare its digest.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show a family's tiers, sizes and digests.
+
+    Examples:
+
+    `hola models show demo`
+
+    `hola models show demo --verify --json`
+    """
+    family = _store(models_dir).get(name)
+    if verify:
+        read_all(family, quiet=json)
+    if json:
+        dump({**_facts(family), "verified": verify})
+        return
+    console = Console(highlight=False)
+    checked = ", every digest is right" if verify else ""
+    console.print(f"[bold]{family.name}[/bold] {family.description}")
+    console.print(
+        f"context {family.context_length} tokens, licence {family.license or 'unknown'}, "
+        f"tokenizer {family.tokenizer_sha256[:12]}{checked}"
+    )
+    table = Table("tier", "parameters", "MiB", "quantization", "digest")
+    for tier in family.tiers:
+        parameters = f"{tier.parameters:,}" if tier.parameters else "unknown"
+        mib = f"{tier.bytes / MIB:.1f}"
+        table.add_row(tier.name, parameters, mib, tier.quantization, tier.digest[:12])
+    console.print(table)
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new family's name.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Target: an onnxruntime-genai directory, a Hugging Face checkpoint directory, or "
+            "a hub id (the last two need the compress extra).",
+        ),
+    ],
+    draft: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--draft",
+            metavar="SOURCE",
+            help="A draft tier with the same tokenizer; repeat for more, cheapest first.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="int4, int8, fp32 or fp16, for checkpoints.")
+    ] = "int8",
+    models_dir: ModelsDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Add a model family: a target and, if given, the draft tiers of its ladder.
+
+    Examples:
+
+    `hola models add mine ./my-onnxruntime-genai-model`
+
+    `hola models add smol HuggingFaceTB/SmolLM2-360M --draft HuggingFaceTB/SmolLM2-135M`
+
+    `hola models add mine ./big-checkpoint --draft ./small-checkpoint --precision int4`
+    """
+    store = _store(models_dir)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=json or not sys.stderr.isatty()) as bar:
+        task = bar.add_task(f"adding {name}", total=None)
+        family = store.add(
+            name,
+            source,
+            drafts=draft or (),
+            precision=precision,
+            progress=lambda step: bar.update(task, description=step),
+        )
+    if json:
+        dump(_facts(family))
+    else:
+        tiers = ", ".join(tier.name for tier in family.tiers)
+        print(f"added {family.name} ({tiers}) in {family.path}")
+
+
+def _store(models_dir: str | None) -> ModelStore:
+    root = settings_for(DoorOptions(models_dir=models_dir, embedded=True)).models_dir
+    if not Path(root).is_dir():
+        raise ArtifactInvalid(
+            f"the models folder {root} does not exist: set HOLA_MODELS_DIR or --models-dir",
+            path=root,
+        )
+    return ModelStore(root)
+
+
+def _facts(family: Family) -> dict[str, Any]:
+    return {
+        "name": family.name,
+        "path": str(family.path),
+        "description": family.description,
+        "license": family.license,
+        "context_length": family.context_length,
+        "tokenizer_sha256": family.tokenizer_sha256,
+        "mib": round(sum(tier.bytes for tier in family.tiers) / MIB, 1),
+        "tiers": [_tier_facts(tier) for tier in family.tiers],
+    }
+
+
+def _tier_facts(tier: Tier) -> dict[str, Any]:
+    return {
+        "name": tier.name,
+        "parameters": tier.parameters,
+        "bytes": tier.bytes,
+        "quantization": tier.quantization,
+        "digest": tier.digest,
+    }

@@ -1,0 +1,81 @@
+"""`hola node`: every service in one process, for one machine that needs no Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from hola.config import Settings
+from hola_cli.door import settings_for
+from hola_cli.jsonform import dump
+from hola_cli.options import DoorOptions, JsonOption, ModelOption, ModelsDirOption
+
+DEFAULT_LISTEN = "127.0.0.1:7070"
+
+
+def command(
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            "-l",
+            metavar="ADDRESS",
+            help=f"Where the router serves. Default: HOLA_LISTEN, else {DEFAULT_LISTEN}; port 0 "
+            "picks a free one.",
+        ),
+    ] = None,
+    bus: Annotated[
+        str | None,
+        typer.Option(
+            "--bus",
+            metavar="URL",
+            help="Jobs and journals: memory: or redis://... Default: HOLA_BUS, else memory:",
+        ),
+    ] = None,
+    model: ModelOption = None,
+    models_dir: ModelsDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run router, drafter and verifier in this process until Ctrl-C.
+
+    Examples:
+
+    `hola node`
+
+    `hola node --listen unix:///tmp/hola.sock`
+
+    `HOLA_INSECURE=1 hola node --listen 0.0.0.0:7070 --bus redis://localhost:6379/0`
+    """
+    settings = settings_for(DoorOptions(model=model, models_dir=models_dir, embedded=True))
+    update = {
+        "listen": listen or os.environ.get("HOLA_LISTEN", "") or DEFAULT_LISTEN,
+        "bus": bus or os.environ.get("HOLA_BUS", "") or "memory:",
+    }
+    asyncio.run(_serve(settings.model_copy(update=update), json))
+
+
+async def _serve(settings: Settings, json: bool) -> None:
+    from hola_cli.node import open_node
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with open_node(settings) as node:
+        _announce(node.address, settings, json)
+        await stopping.wait()
+    print("stopped", file=sys.stderr)
+
+
+def _announce(address: str, settings: Settings, json: bool) -> None:
+    if json:
+        dump({"address": address, "model": settings.model, "bus": settings.bus})
+        return
+    print(f"serving {settings.model} at {address}", flush=True)
+    print(f'  hola generate --router {address} "your prompt"', flush=True)
+    print("Ctrl-C stops it.", flush=True)
