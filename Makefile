@@ -11,7 +11,8 @@ DEMO_VENV ?= .venv-demo
 # Set to https://download.pytorch.org/whl/cpu where plain `pip install torch` would bring CUDA packages.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-DEMO_PROMPT ?= Tom has 12 apples. He buys 5 more and gives 3 to Anna. How many apples does Tom have?
+DEMO_PROMPT ?= Question: Mira has 6 boxes with 7 shells each. Mira finds 15 more. Mira gives 7 shells to Tom. \
+  How many shells does Mira have now?
 
 BIN := $(VENV)/bin
 PIP_INSTALL = -m pip install --disable-pip-version-check --quiet --constraint requirements/lock.txt
