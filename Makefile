@@ -11,8 +11,8 @@ DEMO_VENV ?= .venv-demo
 # Set to https://download.pytorch.org/whl/cpu where plain `pip install torch` would bring CUDA packages.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-DEMO_PROMPT ?= Question: Mira has 6 boxes with 7 shells each. Mira finds 15 more. Mira gives 7 shells to Tom. \
-  How many shells does Mira have now?
+DEMO_PROMPT ?= Question: Anna has 6 boxes with 7 shells each. Anna finds 15 more. Anna gives 7 shells to Tom. \
+  How many shells does Anna have now?
 
 BIN := $(VENV)/bin
 PIP_INSTALL = -m pip install --disable-pip-version-check --quiet --constraint requirements/lock.txt
