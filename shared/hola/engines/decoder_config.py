@@ -11,11 +11,19 @@ from typing import Any
 from hola.errors import ArtifactInvalid
 
 CONFIG_FILE = "genai_config.json"
+_FEWEST_ROWS = 2
+# LongRoPE graphs change to other position factors at this length, which turns every key cached
+# before it stale: the text would depend on where a block began.
+_ROPE_SWITCH = {"phi3": 4096, "phi3v": 4096, "phimoe": 4096, "phi3small": 8192}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig:
-    """Names and sizes of a decoder graph; name patterns hold one %d for the layer."""
+    """Names and sizes of a decoder graph; name patterns hold one %d for the layer.
+
+    `window_rows` is the fewest cache rows the graph takes: its sliding-window layers evict only
+    when their cache is full, so a cache with a row for every position never does.
+    """
 
     graph: Path
     vocab_size: int
@@ -24,6 +32,7 @@ class DecoderConfig:
     num_layers: int
     num_kv_heads: int
     head_size: int
+    window_rows: int
     input_ids: str
     attention_mask: str
     position_ids: str
@@ -50,10 +59,8 @@ class DecoderConfig:
         return sum(file.stat().st_size for file in beside if file.is_file())
 
     def _each_layer(self, key: str, value: str) -> tuple[str, ...]:
-        return tuple(
-            name.replace("%d", str(layer)) for layer in range(self.num_layers)
-            for name in (key, value)
-        )
+        layers = map(str, range(self.num_layers))
+        return tuple(name.replace("%d", layer) for layer in layers for name in (key, value))
 
 
 def read_decoder_config(directory: Path) -> DecoderConfig:
@@ -71,20 +78,20 @@ def read_decoder_config(directory: Path) -> DecoderConfig:
     fields = _Fields(document, directory.name)
     model = fields.section("model")
     decoder = model.section("decoder")
-    for unsupported in ("pipeline",):
-        if unsupported in decoder.values:
-            raise decoder.invalid(f"{unsupported} is not supported: one graph per decoder")
+    if "pipeline" in decoder.values:
+        raise decoder.invalid("pipelines are not supported: one graph per decoder")
     if "encoder" in model.values:
         raise model.invalid("encoder-decoder models are not supported")
     inputs, outputs = decoder.section("inputs"), decoder.section("outputs")
     return DecoderConfig(
         graph=_graph(directory, decoder.text("filename")),
         vocab_size=model.number("vocab_size"),
-        context_length=model.number("context_length", least=2),
+        context_length=_context_length(model),
         eos_token_ids=model.ids("eos_token_id"),
         num_layers=decoder.number("num_hidden_layers"),
         num_kv_heads=decoder.number("num_key_value_heads"),
         head_size=decoder.number("head_size"),
+        window_rows=_window_rows(decoder),
         input_ids=inputs.text("input_ids"),
         attention_mask=inputs.text("attention_mask", "attention_mask"),
         position_ids=inputs.text("position_ids", "position_ids"),
@@ -94,6 +101,22 @@ def read_decoder_config(directory: Path) -> DecoderConfig:
         present_key=outputs.pattern("present_key_names"),
         present_value=outputs.pattern("present_value_names"),
     )
+
+
+def _context_length(model: _Fields) -> int:
+    """The context, kept even and below the length where a model rescales its positions."""
+    length = model.number("context_length", least=2)
+    switch = _ROPE_SWITCH.get(str(model.values.get("type")), length)
+    return min(length, switch) & ~1
+
+
+def _window_rows(decoder: _Fields) -> int:
+    if "sliding_window" not in decoder.values:
+        return _FEWEST_ROWS
+    window = decoder.section("sliding_window")
+    if window.values.get("slide_key_value_cache", True):
+        raise window.invalid("a cache that slides in the graph cannot be rolled back")
+    return max(_FEWEST_ROWS, window.number("window_size"))
 
 
 def _graph(directory: Path, filename: str) -> Path:

@@ -65,7 +65,7 @@ class OnnxEngine:
             self._info = EngineInfo(
                 name=path.name,
                 vocab_size=config.vocab_size,
-                context_length=config.context_length & ~1,  # the last width must be even too
+                context_length=config.context_length,
                 eos_token_ids=config.eos_token_ids,
                 kv_bytes_per_token=self._graph.kv_bytes_per_token,
                 weight_bytes=config.weight_bytes,
@@ -97,10 +97,11 @@ class OnnxEngine:
                 context_length=self._info.context_length,
             )
         rows = min(capacity + 1, self._info.context_length)  # one more for a throw-away token
-        needed = max(rows, 2) * self._info.kv_bytes_per_token
+        rows = max(rows, self._config.window_rows)
+        needed = rows * self._info.kv_bytes_per_token
         self._budget.reserve(needed, f"a KV cache of {capacity} tokens")
         return OnnxSession(
-            self._graph, capacity, max(rows, 2), release=lambda: self._budget.release(needed)
+            self._graph, capacity, rows, release=lambda: self._budget.release(needed)
         )
 
     def close(self) -> None:
@@ -153,19 +154,24 @@ def _describe(ort: Any, config: DecoderConfig, runtime: Any) -> Graph:
     outputs = {node.name: node for node in runtime.get_outputs()}
     needed = {config.input_ids, config.attention_mask, *config.past_names}
     where = config.graph.parent.name
+    if unknown := sorted(inputs.keys() - needed - {config.position_ids}):
+        raise ArtifactInvalid(
+            f"{where}: the graph's input {unknown[0]} is not supported; a decoder may take token "
+            "ids, a mask, positions and an attention cache, no other state"
+        )
     if missing := sorted(needed - inputs.keys()):
         raise ArtifactInvalid(f"{where}: the graph has no input {missing[0]}")
     if missing := sorted({config.logits, *config.present_names} - outputs.keys()):
         raise ArtifactInvalid(f"{where}: the graph has no output {missing[0]}")
-    if unknown := sorted(inputs.keys() - needed - {config.position_ids}):
-        raise ArtifactInvalid(f"{where}: the graph's input {unknown[0]} is not supported")
     shapes = []
     for name in config.past_names:
         heads, size = inputs[name].shape[1], inputs[name].shape[3]
-        shapes.append((
-            heads if isinstance(heads, int) else config.num_kv_heads,
-            size if isinstance(size, int) else config.head_size,
-        ))
+        shapes.append(
+            (
+                heads if isinstance(heads, int) else config.num_kv_heads,
+                size if isinstance(size, int) else config.head_size,
+            )
+        )
     on_cpu = provider_name(runtime.get_providers()[0]) == "cpu"
     return Graph(
         ort=ort,

@@ -204,9 +204,7 @@ class OnnxSession:
                 context_length=self._capacity,
             )
         if min(tokens) < 0 or max(tokens) >= self._vocab_size:
-            raise InvalidRequest(
-                f"token ids must be in 0..{self._vocab_size - 1}", field="tokens"
-            )
+            raise InvalidRequest(f"token ids must be in 0..{self._vocab_size - 1}", field="tokens")
 
     def _graph_or_raise(self) -> Graph:
         if self._graph is None:

@@ -37,9 +37,7 @@ def choose_providers(wanted: str, available: list[str]) -> tuple[str, ...]:
             provider=wanted,
             available=", ".join(available),
         )
-    return tuple(
-        _PROVIDERS[name] for name in _FALLBACKS[wanted] if _PROVIDERS[name] in available
-    )
+    return tuple(_PROVIDERS[name] for name in _FALLBACKS[wanted] if _PROVIDERS[name] in available)
 
 
 def provider_name(execution_provider: str) -> str:

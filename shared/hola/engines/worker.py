@@ -133,7 +133,7 @@ class EngineWorker:
         started_ns = time.perf_counter_ns()
         try:
             value = job.call()
-        except BaseException as error:  # noqa: BLE001 - whatever it was belongs to the waiter
+        except BaseException as error:  # whatever it was belongs to the waiter
             job.future.set_exception(error)
             return
         ended_ns = time.perf_counter_ns()

@@ -4,60 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hola.engines.tokenizer import tokenizer_fingerprint
+from hola.engines.decoder_config import CONFIG_FILE, read_decoder_config
+from hola.engines.tokenizer import TOKENIZER_FILE, tokenizer_fingerprint
 from hola.errors import ArtifactCorrupt, ArtifactInvalid, TokenizerMismatch
-
-MANIFEST_FILE = "hola.json"
-MANIFEST_FORMAT = 1
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MAX_MANIFEST_BYTES = 4 * 2**20
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileDigest:
-    """What a file must be: its size in bytes and hex sha256."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
-    """One model of a family: an onnxruntime-genai directory.
-
-    `files` maps names relative to `path` to digests. `parameters` is 0 where unknown.
-    """
-
-    name: str
-    path: Path
-    files: Mapping[str, FileDigest] = field(hash=False)
-    parameters: int = 0
-    quantization: str = ""
-
-    @property
-    def digest(self) -> str:
-        """Hex sha256 over the sorted (file name, sha256) pairs: the artifact's identity."""
-        digest = hashlib.sha256()
-        for name, entry in sorted(self.files.items()):
-            digest.update(f"{name}\0{entry.sha256}\n".encode())
-        return digest.hexdigest()
-
-    @property
-    def bytes(self) -> int:
-        """Size of all files."""
-        return sum(entry.bytes for entry in self.files.values())
+from hola.models.manifest import (
+    MANIFEST_FILE,
+    MANIFEST_FORMAT,
+    NAME,
+    SHA256,
+    FileDigest,
+    Manifest,
+    Tier,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A target and its ladder (cheapest first), which share one tokenizer."""
+    """A target and its ladder (cheapest first), which share one tokenizer.
+
+    `context_length` is the target's; a tier with a shorter one drafts only that far.
+    """
 
     name: str
     path: Path
@@ -89,18 +60,19 @@ def load_family(path: Path) -> Family:
     Raises ArtifactInvalid (no or malformed manifest), ArtifactCorrupt (a file is missing or has
     another size), TokenizerMismatch (tiers disagree, or differ from the manifest).
     """
-    manifest = _Manifest(path)
+    manifest = Manifest(path)
     tiers = {name: manifest.tier(name) for name in manifest.tier_names}
     for tier in tiers.values():
         for name, entry in tier.files.items():
             _check_size(tier, name, entry)
+        _check_complete(tier)
     family = Family(
         name=manifest.text("name", pattern=NAME),
         path=path,
         target=tiers[manifest.text("target")],
         ladder=tuple(tiers[name] for name in manifest.names("ladder")),
-        tokenizer_sha256=manifest.text("tokenizer_sha256", pattern=_SHA256),
-        context_length=min(context_length(tier.path) for tier in tiers.values()),
+        tokenizer_sha256=manifest.text("tokenizer_sha256", pattern=SHA256),
+        context_length=context_length(tiers[manifest.text("target")].path),
         license=manifest.optional_text("license"),
         description=manifest.optional_text("description"),
     )
@@ -184,16 +156,7 @@ def file_digest(file: Path) -> FileDigest:
 
 def context_length(tier_path: Path) -> int:
     """Tokens a tier's context holds, from its genai_config.json. Raises ArtifactInvalid."""
-    try:
-        config = json.loads((tier_path / "genai_config.json").read_text(encoding="utf-8"))
-        length = int(config["model"]["context_length"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactInvalid(
-            f"{tier_path.name}/genai_config.json cannot be used: {error!r}", path=tier_path
-        ) from error
-    if length < 2:
-        raise ArtifactInvalid(f"{tier_path.name}: context_length is {length}", path=tier_path)
-    return length
+    return read_decoder_config(tier_path).context_length
 
 
 def _describe(path: Path, tier: TierSource) -> dict[str, Any]:
@@ -229,6 +192,15 @@ def _check_size(tier: Tier, name: str, entry: FileDigest) -> None:
         )
 
 
+def _check_complete(tier: Tier) -> None:
+    """Every file that decides what the model says must have a digest."""
+    graph = read_decoder_config(tier.path).graph
+    weights = (file.name for file in graph.parent.glob(f"{graph.name}*"))
+    for name in (CONFIG_FILE, TOKENIZER_FILE, *sorted(weights)):
+        if name not in tier.files:
+            raise ArtifactInvalid(f"tier {tier.name}: the manifest has no digest of {name}")
+
+
 def _check_tokenizers(family: Family) -> None:
     for tier in family.tiers:
         got = tokenizer_fingerprint(tier.path)
@@ -239,104 +211,3 @@ def _check_tokenizers(family: Family) -> None:
                 expected=family.tokenizer_sha256,
                 got=got,
             )
-
-
-class _Manifest:
-    """hola.json, read field by field; everything wrong with it is an ArtifactInvalid."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        file = path / MANIFEST_FILE
-        try:
-            if file.stat().st_size > _MAX_MANIFEST_BYTES:
-                raise self._invalid("it is larger than a manifest can be")
-            document = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ArtifactInvalid(f"{path.name} has no {MANIFEST_FILE}", path=path) from error
-        except (OSError, ValueError, RecursionError) as error:
-            raise self._invalid(f"not readable as JSON ({error})") from error
-        if not isinstance(document, dict):
-            raise self._invalid("it is not an object")
-        if document.get("format") != MANIFEST_FORMAT:
-            got = document.get("format")
-            raise self._invalid(f"format is {got!r}, this version reads {MANIFEST_FORMAT}")
-        self._document = document
-        self._tiers = document.get("tiers")
-        if not isinstance(self._tiers, dict) or not self._tiers:
-            raise self._invalid("tiers must be a non-empty object")
-
-    @property
-    def tier_names(self) -> tuple[str, ...]:
-        """Ladder, then target; each exactly once and described."""
-        names = (*self.names("ladder"), self.text("target"))
-        if len(set(names)) != len(names):
-            raise self._invalid("a tier is listed twice")
-        for name in names:
-            if name not in self._tiers:
-                raise self._invalid(f"tier {name!r} is not described in tiers")
-            if not NAME.fullmatch(name):
-                raise self._invalid(f"{name!r} is not a valid tier name")
-        return names
-
-    def tier(self, name: str) -> Tier:
-        entry = self._tiers[name]
-        if not isinstance(entry, dict) or not isinstance(entry.get("files"), dict):
-            raise self._invalid(f"tier {name!r} must be an object with files")
-        parameters = entry.get("parameters", 0)
-        quantization = entry.get("quantization", "")
-        if not isinstance(parameters, int) or not isinstance(quantization, str):
-            raise self._invalid(f"tier {name!r}: parameters is a number, quantization a text")
-        if not entry["files"]:
-            raise self._invalid(f"tier {name!r} lists no files")
-        path = self._inside(self._path, entry.get("path"))
-        files = {}
-        for file, digest in entry["files"].items():
-            self._inside(path, file)
-            files[file] = self._digest(f"{name}/{file}", digest)
-        return Tier(
-            name=name, path=path, files=files, parameters=parameters, quantization=quantization
-        )
-
-    def text(self, key: str, *, pattern: re.Pattern[str] | None = None) -> str:
-        value = self._document.get(key)
-        if not isinstance(value, str) or not value:
-            raise self._invalid(f"{key} must be a non-empty text")
-        if pattern is not None and not pattern.fullmatch(value):
-            raise self._invalid(f"{key} {value!r} does not match {pattern.pattern}")
-        return value
-
-    def optional_text(self, key: str) -> str:
-        value = self._document.get(key, "")
-        if not isinstance(value, str):
-            raise self._invalid(f"{key} must be a text")
-        return value
-
-    def names(self, key: str) -> tuple[str, ...]:
-        value = self._document.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise self._invalid(f"{key} must be a list of tier names")
-        return tuple(value)
-
-    def _digest(self, file: str, entry: object) -> FileDigest:
-        if not isinstance(entry, dict):
-            raise self._invalid(f"{file} must have bytes and sha256")
-        size, sha256 = entry.get("bytes"), entry.get("sha256")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise self._invalid(f"{file}: bytes must be a size")
-        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-            raise self._invalid(f"{file}: sha256 must be 64 hex digits")
-        return FileDigest(bytes=size, sha256=sha256)
-
-    def _inside(self, base: Path, relative: object) -> Path:
-        """`base`/`relative`, refusing anything that could point outside."""
-        if not isinstance(relative, str) or not relative or "\0" in relative or "\\" in relative:
-            raise self._invalid(f"{relative!r} is not a path")
-        parts = relative.split("/")
-        if relative.startswith("/") or any(part in ("", ".", "..") for part in parts):
-            raise self._invalid(f"path {relative!r} leaves the family's directory")
-        return base / relative
-
-    def _invalid(self, what: str) -> ArtifactInvalid:
-        return ArtifactInvalid(
-            f"{self._path.name}/{MANIFEST_FILE}: {what}", path=self._path / MANIFEST_FILE
-        )
