@@ -27,7 +27,7 @@ def load_engine(
     if isinstance(path, str) and path.startswith(SCRIPTED_PREFIX):
         from hola.engines.scripted import ScriptedEngine
 
-        return ScriptedEngine.from_spec(path.removeprefix(SCRIPTED_PREFIX))
+        return ScriptedEngine.from_spec(path)
     directory = Path(path)
     if not (directory / "genai_config.json").is_file():
         raise ArtifactInvalid(
