@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from hola.errors import MissingExtra
@@ -19,7 +20,15 @@ def require(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
             raise
-        line = f"pip install 'hola-edge[{extra}]'"
-        raise MissingExtra(
-            f"{module} is not installed; run: {line}", module=module, extra=extra
-        ) from error
+        raise _missing(module, extra) from error
+
+
+def check_installed(module: str, extra: str) -> None:
+    """As `require`, but without importing: for what only a subprocess loads."""
+    if importlib.util.find_spec(module) is None:
+        raise _missing(module, extra)
+
+
+def _missing(module: str, extra: str) -> MissingExtra:
+    line = f"pip install 'hola-edge[{extra}]'"
+    return MissingExtra(f"{module} is not installed; run: {line}", module=module, extra=extra)

@@ -87,9 +87,7 @@ def _tokenizer_config(path: Path) -> dict[str, Any]:
 def _template_source(path: Path, config: dict[str, Any]) -> str:
     file = path / _TEMPLATE_FILE
     try:
-        source = (
-            file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
-        )
+        source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactInvalid(f"{path.name}/{_TEMPLATE_FILE} cannot be read: {error}") from error
     if isinstance(source, list):  # several templates by name

@@ -96,9 +96,7 @@ class ModelStore:
         """Make a family in the last root; see `hola.models.add.add_model`."""
         from hola.models.add import add_model
 
-        return add_model(
-            self, name, source, drafts=drafts, precision=precision, progress=progress
-        )
+        return add_model(self, name, source, drafts=drafts, precision=precision, progress=progress)
 
     def _folders(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
