@@ -136,7 +136,7 @@ class Drafter:
     async def _generate(self, job: GenerateJob, gate: _OneEnd, history: History) -> None:
         began_ns = time.perf_counter_ns()
         self._check(job)
-        names = self._ladder_names(job, history)
+        names = self._ladder_names(job)
         prompt = await self._tokenize(job)
         caches = DraftCaches(self._model.engines, names, job, len(prompt))
         try:
@@ -180,7 +180,7 @@ class Drafter:
         if 0 < job.deadline_unix_ns <= self._clock():
             raise DeadlineExceeded("the deadline passed before a drafter was free")
 
-    def _ladder_names(self, job: GenerateJob, history: History) -> tuple[str, ...]:
+    def _ladder_names(self, job: GenerateJob) -> tuple[str, ...]:
         wanted = job.speculation.ladder
         if job.speculation.max_draft_tokens == 0:
             wanted = ()

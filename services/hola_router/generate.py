@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 
 from hola import __version__
 from hola.errors import EmptyPrompt, InvalidRequest
-from hola.models.family import Family
-from hola.models.prompt import render_chat
-from hola.models.store import ModelStore
 from hola.ports import Bus
 from hola.types import (
     Failure,
@@ -26,6 +23,7 @@ from hola.types import (
 )
 from hola.validate import check_request_id, check_sampling, check_speculation
 from hola_router.attachments import Attachments
+from hola_router.catalogue import Catalogue
 from hola_router.policy import RequestFacts, plan_retrieval
 
 
@@ -44,15 +42,13 @@ class Router:
         self,
         *,
         bus: Bus,
-        store: ModelStore,
-        default_model: str,
+        catalogue: Catalogue,
         detach_grace_s: float,
         clock: Callable[[], int] = time.time_ns,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._bus = bus
-        self._store = store
-        self._default_model = default_model
+        self._catalogue = catalogue
         self._clock = clock
         self._new_id = new_id
         self._attachments = Attachments(bus.journal.cancel, grace_s=detach_grace_s, clock=clock)
@@ -67,30 +63,78 @@ class Router:
         check_request_id(request_id)
         check_sampling(request.sampling)
         check_speculation(request.speculation)
-        family = self._store.get(request.model or self._default_model)
+        model = self._catalogue.check(request.model)
         now = self._clock()
         job = GenerateJob(
             request_id=request_id,
-            model=family.name,
-            prompt=self._prompt(request, family.name),
+            model=model,
+            prompt=self._prompt(request, model),
             sampling=request.sampling,
             speculation=request.speculation,
             accepted_unix_ns=now,
             deadline_unix_ns=_deadline(now, timeout_s),
         )
-        decision = plan_retrieval(RequestFacts(model=family.name, question=job.prompt))
+        decision = plan_retrieval(RequestFacts(model=model, question=job.prompt))
         await self._bus.jobs.publish(job)
         return Accepted(job=job, plan=decision.plan)
 
-    async def follow(
-        self, request_id: str, position: int = 0, *, deadline_unix_ns: int = 0
+    async def attach(
+        self, accepted: Accepted
+    ) -> AsyncIterator[tuple[GenerateEvent, RetrievalPlan | None]]:
+        """Follow an accepted request; the retrieval plan is with the first event.
+
+        Closing the iterator behind the request's deadline cancels the request at once.
+        """
+        job = accepted.job
+        first: RetrievalPlan | None = accepted.plan
+        events = self._follow(job.request_id, deadline_unix_ns=job.deadline_unix_ns)
+        async with aclosing(events):
+            async for event in events:
+                yield event, first
+                first = None
+
+    async def generate(
+        self, request: GenerateRequest, *, timeout_s: float | None = None
     ) -> AsyncIterator[GenerateEvent]:
+        """`accept` and `attach` in one."""
+        accepted = await self.accept(request, timeout_s=timeout_s)
+        async with aclosing(self.attach(accepted)) as events:
+            async for event, _ in events:
+                yield event
+
+    async def resume(self, request_id: str, position: int = 0) -> AsyncIterator[GenerateEvent]:
         """Started, then the tokens from output `position` on, then Summary or Failure.
 
         Closing the iterator before its end detaches: without any stream for the grace period the
         request is cancelled. Raises UnknownRequest, BusUnavailable, and InvalidRequest when the
         request ended before `position`.
         """
+        check_request_id(request_id)
+        async with aclosing(self._follow(request_id, position)) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, request_id: str) -> bool:
+        """End a request; False when it had already ended. Raises UnknownRequest."""
+        check_request_id(request_id)
+        return await self._bus.journal.cancel(request_id)
+
+    async def info(self) -> RouterInfo:
+        """Families, by name, and how many requests are attached now."""
+        return RouterInfo(
+            version=__version__,
+            models=self._catalogue.infos(),
+            default_model=self._catalogue.default,
+            active_requests=self._attachments.active_requests,
+        )
+
+    async def close(self) -> None:
+        """Stop the clocks of detached requests. Idempotent."""
+        await self._attachments.close()
+
+    async def _follow(
+        self, request_id: str, position: int = 0, *, deadline_unix_ns: int = 0
+    ) -> AsyncIterator[GenerateEvent]:
         with self._attachments.attach(request_id, deadline_unix_ns=deadline_unix_ns) as attachment:
             written = 0
             async with aclosing(self._bus.journal.follow(request_id)) as entries:
@@ -110,54 +154,11 @@ class Router:
                     if attachment.ended:
                         return
 
-    async def attach(
-        self, accepted: Accepted
-    ) -> AsyncIterator[tuple[GenerateEvent, RetrievalPlan | None]]:
-        """`follow` an accepted request from its start; the retrieval plan is with the first event.
-
-        Closing the iterator behind the request's deadline cancels the request at once.
-        """
-        job = accepted.job
-        first: RetrievalPlan | None = accepted.plan
-        events = self.follow(job.request_id, deadline_unix_ns=job.deadline_unix_ns)
-        async with aclosing(events):
-            async for event in events:
-                yield event, first
-                first = None
-
-    async def generate(
-        self, request: GenerateRequest, *, timeout_s: float | None = None
-    ) -> AsyncIterator[GenerateEvent]:
-        """`accept` and `attach` in one."""
-        accepted = await self.accept(request, timeout_s=timeout_s)
-        async with aclosing(self.attach(accepted)) as events:
-            async for event, _ in events:
-                yield event
-
-    async def cancel(self, request_id: str) -> bool:
-        """End a request; False when it had already ended. Raises UnknownRequest."""
-        check_request_id(request_id)
-        return await self._bus.journal.cancel(request_id)
-
-    def info(self) -> RouterInfo:
-        """Families, by name, and how many requests are attached now."""
-        families = sorted(self._store.list(), key=lambda family: family.name)
-        return RouterInfo(
-            version=__version__,
-            models=tuple(_model_info(family) for family in families),
-            default_model=self._default_model,
-            active_requests=self._attachments.active_requests,
-        )
-
-    async def close(self) -> None:
-        """Stop the clocks of detached requests. Idempotent."""
-        await self._attachments.close()
-
     def _prompt(self, request: GenerateRequest, model: str) -> str:
         if request.messages and request.prompt:
             raise InvalidRequest("both prompt and messages are set: send one", field="prompt")
         if request.messages:
-            return render_chat(self._store.get(model), request.messages)
+            return self._catalogue.render(model, request.messages)
         if not request.prompt:
             raise EmptyPrompt("neither prompt nor messages has any text", field="prompt")
         return request.prompt
@@ -173,8 +174,3 @@ def cut(event: GenerateEvent, position: int) -> GenerateEvent | None:
 
 def _deadline(now_ns: int, timeout_s: float | None) -> int:
     return 0 if timeout_s is None else now_ns + max(1, int(timeout_s * 1e9))
-
-
-def _model_info(family: Family) -> ModelInfo:
-    names = tuple(tier.name for tier in family.tiers)
-    return ModelInfo(name=family.name, tiers=names, context_length=family.context_length)

@@ -45,7 +45,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.RouterServiceResumeRequest, context: Context
     ) -> AsyncIterator[router_pb2.RouterServiceResumeResponse]:
         """Stream a request from a position on, as Generate would have."""
-        async with aclosing(self._router.follow(request.request_id, request.position)) as events:
+        async with aclosing(self._router.resume(request.request_id, request.position)) as events:
             async for event in events:
                 yield router_pb2.RouterServiceResumeResponse(event=event_to_pb(event))
                 if isinstance(event, Failure):
@@ -62,4 +62,4 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.RouterServiceInfoRequest, context: Context
     ) -> router_pb2.RouterServiceInfoResponse:
         """Models and limits."""
-        return router_info_to_pb(self._router.info())
+        return router_info_to_pb(await self._router.info())

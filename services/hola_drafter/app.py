@@ -1,0 +1,155 @@
+"""Composes a drafter: draft tiers, verifier, bus, job worker, server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import AsyncExitStack
+
+from hola.bus import open_bus
+from hola.config import Settings
+from hola.engines.worker import EngineWorker
+from hola.ports import Bus, VerifierPort
+from hola.rpc.server import RpcServer, RpcService
+from hola.rpc.verifier_client import GrpcVerifier
+from hola.telemetry import Metrics
+from hola.v1 import drafter_pb2, drafter_pb2_grpc
+from hola_drafter.drafter import Drafter, DraftModel
+from hola_drafter.loop import Patience
+from hola_drafter.model import load_draft_model
+from hola_drafter.servicer import DrafterServicer
+from hola_drafter.worker import JobWorker
+
+
+class DrafterApp:
+    """One drafter process, or one drafter inside a node (`open`, `services`, `close`).
+
+    What is given is used and not closed; what is missing is made from the settings.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        bus: Bus | None,
+        verifier: VerifierPort | None,
+        model: DraftModel | None,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._bus = bus
+        self._verifier = verifier
+        self._model = model
+        self._opened = AsyncExitStack()
+        self._drafter: Drafter | None = None
+        self._jobs: JobWorker | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._server: RpcServer | None = None
+
+    @property
+    def drafter(self) -> Drafter:
+        """The drafter, after `open`."""
+        if self._drafter is None:
+            raise RuntimeError("the drafter is not open")
+        return self._drafter
+
+    @property
+    def address(self) -> str:
+        """Where it serves, after `start`."""
+        return "" if self._server is None else self._server.address
+
+    @property
+    def services(self) -> tuple[RpcService, ...]:
+        """What to serve, after `open`."""
+        servicer = DrafterServicer(self.drafter)
+        add = drafter_pb2_grpc.add_DrafterServiceServicer_to_server
+        return (RpcService(drafter_pb2.DESCRIPTOR, add, servicer),)
+
+    async def open(self) -> None:
+        """Load the tiers, connect to the bus, begin to take jobs.
+
+        The verifier need not be there yet. Raises what `load_draft_model` raises, ConfigError,
+        BusUnavailable.
+        """
+        settings = self._settings
+        model = self._model or await self._load_model()
+        bus = self._bus or await self._open_bus()
+        verifier = self._verifier or self._open_verifier()
+        engine_worker = EngineWorker("draft")
+        self._opened.push_async_callback(engine_worker.close, settings.drain_s)
+        self._drafter = Drafter(
+            model,
+            verifier,
+            engine_worker,
+            patience=Patience(
+                verifier_wait_s=settings.verifier_wait_s, answer_s=settings.answer_timeout_s
+            ),
+        )
+        self._jobs = JobWorker(
+            bus,
+            self._drafter,
+            name=settings.name or f"{socket.gethostname()}-{os.getpid()}",
+            concurrency=settings.concurrency,
+            idle_s=settings.job_idle_s,
+            bus_patience_s=settings.verifier_wait_s,
+        )
+        self._running = asyncio.create_task(self._jobs.run(drain_s=settings.drain_s))
+        self._opened.push_async_callback(self._end_jobs, self._jobs, self._running)
+
+    async def start(self) -> None:
+        """`open`, then serve."""
+        await self.open()
+        listen = self._settings.listen_on("drafter")
+        self._server = RpcServer(listen, self.services, self._settings, self._metrics)
+        await self._server.start()
+
+    async def wait(self) -> None:
+        """Run until stopped; raises what ended the job worker."""
+        if self._running is not None:
+            await asyncio.shield(self._running)
+
+    async def stop(self) -> None:
+        """Take no more jobs, refuse new calls, drain, free everything. Idempotent."""
+        if self._jobs is not None:
+            self._jobs.stop()
+        if self._server is not None:
+            await self._server.stop()
+        await self.close()
+
+    async def close(self) -> None:
+        """What `open` opened, running jobs within HOLA_DRAIN_S first. Idempotent."""
+        await self._opened.aclose()
+
+    async def _load_model(self) -> DraftModel:
+        model = await asyncio.to_thread(load_draft_model, self._settings)
+        for engine in model.engines.values():
+            self._opened.callback(engine.close)
+        return model
+
+    async def _open_bus(self) -> Bus:
+        bus = await open_bus(self._settings.bus, limits_of(self._settings))
+        self._opened.push_async_callback(bus.close)
+        return bus
+
+    def _open_verifier(self) -> VerifierPort:
+        verifier = GrpcVerifier(self._settings.verifier, self._settings)
+        self._opened.push_async_callback(verifier.close)
+        return verifier
+
+    @staticmethod
+    async def _end_jobs(jobs: JobWorker, running: asyncio.Task[None]) -> None:
+        jobs.stop()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def build(
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    bus: Bus | None = None,
+    verifier: VerifierPort | None = None,
+    model: DraftModel | None = None,
+) -> DrafterApp:
+    """A drafter with its production parts, but for those given; given ones are not closed."""
+    return DrafterApp(settings, metrics or Metrics(), bus, verifier, model)

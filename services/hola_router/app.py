@@ -1,0 +1,99 @@
+"""Composes a router: bus, model store, use case, server."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from hola.bus import open_bus
+from hola.config import Settings
+from hola.models.store import ModelStore
+from hola.ports import Bus
+from hola.rpc.server import RpcServer, RpcService
+from hola.telemetry import Metrics
+from hola.v1 import router_pb2, router_pb2_grpc
+from hola_router.catalogue import Catalogue
+from hola_router.generate import Router
+from hola_router.servicer import RouterServicer
+
+
+class RouterApp:
+    """One router process, or one router inside a node (`open`, `services`, `close`)."""
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, bus: Bus | None, store: ModelStore
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._bus = bus
+        self._store = store
+        self._opened = AsyncExitStack()
+        self._router: Router | None = None
+        self._server: RpcServer | None = None
+
+    @property
+    def router(self) -> Router:
+        """The use case, after `open`."""
+        if self._router is None:
+            raise RuntimeError("the router is not open")
+        return self._router
+
+    @property
+    def address(self) -> str:
+        """Where it serves, after `start`."""
+        return "" if self._server is None else self._server.address
+
+    @property
+    def services(self) -> tuple[RpcService, ...]:
+        """What to serve, after `open`."""
+        servicer = RouterServicer(self.router)
+        add = router_pb2_grpc.add_RouterServiceServicer_to_server
+        return (RpcService(router_pb2.DESCRIPTOR, add, servicer),)
+
+    async def open(self) -> None:
+        """Connect to the bus. Raises UnknownModel when the default family is not in the store."""
+        settings = self._settings
+        catalogue = Catalogue(self._store, settings.model)
+        self._router = Router(
+            bus=self._bus or await self._open_bus(),
+            catalogue=catalogue,
+            detach_grace_s=settings.detach_grace_s,
+        )
+        self._opened.push_async_callback(self._router.close)
+
+    async def start(self) -> None:
+        """`open`, then serve."""
+        await self.open()
+        listen = self._settings.listen_on("router")
+        self._server = RpcServer(listen, self.services, self._settings, self._metrics)
+        await self._server.start()
+
+    async def wait(self) -> None:
+        """Return when the server has stopped."""
+        if self._server is not None:
+            await self._server.wait()
+
+    async def stop(self) -> None:
+        """Refuse new calls, drain, disconnect. Idempotent."""
+        if self._server is not None:
+            await self._server.stop()
+        await self.close()
+
+    async def close(self) -> None:
+        """What `open` opened. Idempotent."""
+        await self._opened.aclose()
+
+    async def _open_bus(self) -> Bus:
+        bus = await open_bus(self._settings.bus, limits_of(self._settings))
+        self._opened.push_async_callback(bus.close)
+        return bus
+
+
+def build(
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    bus: Bus | None = None,
+    store: ModelStore | None = None,
+) -> RouterApp:
+    """A router with its production parts, but for those given; given ones are not closed."""
+    return RouterApp(settings, metrics or Metrics(), bus, store or ModelStore(settings.models_dir))
