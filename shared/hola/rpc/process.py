@@ -11,7 +11,7 @@ from typing import Protocol
 
 from hola.config import Settings, load_settings
 from hola.errors import HolaError
-from hola.rpc.channel import parse_address
+from hola.rpc.server import listen_address
 from hola.telemetry import Metrics, configure_logging, get_logger, serve_metrics
 
 log = get_logger(__name__)
@@ -49,7 +49,7 @@ def run(service: str, build: Build, environ: Mapping[str, str] | None = None) ->
     try:
         settings = load_settings(os.environ if environ is None else environ)
         settings = settings.model_copy(update={"listen": settings.listen_on(service)})
-        parse_address(settings.listen)
+        listen_address(settings.listen, settings)
         configure_logging(service, settings)
         asyncio.run(_run(build, settings))
     except HolaError as error:

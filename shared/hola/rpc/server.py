@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from hola.config import Settings
 from hola.errors import ConfigError
-from hola.rpc.channel import common_options, parse_address
+from hola.rpc.channel import Address, common_options, parse_address
 from hola.rpc.interceptors import CallInterceptor
 from hola.telemetry import Metrics, get_logger
 
@@ -47,18 +47,8 @@ class RpcServer:
     def __init__(
         self, listen: str, services: Sequence[RpcService], settings: Settings, metrics: Metrics
     ) -> None:
-        """Nothing is bound yet. Raises ConfigError on an address that is malformed or not allowed.
-
-        Other machines may reach plaintext only with HOLA_INSECURE=1.
-        """
-        self._where = parse_address(listen)
-        if not (self._where.local or settings.insecure):
-            raise ConfigError(
-                f"HOLA_LISTEN={listen} can be reached from other machines without encryption:"
-                " use a loopback or unix: address, or set HOLA_INSECURE=1 in a trusted network",
-                variable="HOLA_LISTEN",
-                value=listen,
-            )
+        """Nothing is bound yet. Raises ConfigError as `listen_address` does."""
+        self._where = listen_address(listen, settings)
         self._services = tuple(services)
         self._settings = settings
         self._metrics = metrics
@@ -117,6 +107,22 @@ class RpcServer:
             ("grpc.http2.min_ping_interval_without_data_ms", 500),
             ("grpc.http2.max_ping_strikes", 0),
         ]
+
+
+def listen_address(listen: str, settings: Settings) -> Address:
+    """Where to listen. Raises ConfigError when malformed, or reachable by others unencrypted.
+
+    Only HOLA_INSECURE=1 allows plaintext on an address that other machines can reach.
+    """
+    where = parse_address(listen)
+    if not (where.local or settings.insecure):
+        raise ConfigError(
+            f"HOLA_LISTEN={listen} can be reached from other machines without encryption:"
+            " use a loopback or unix: address, or set HOLA_INSECURE=1 in a trusted network",
+            variable="HOLA_LISTEN",
+            value=listen,
+        )
+    return where
 
 
 def _reachable(target: str, port: int) -> str:

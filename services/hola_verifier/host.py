@@ -1,0 +1,273 @@
+"""The sessions of one target: admission, prefill in turns, verdicts, takeover and expiry."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from hola import __version__
+from hola.engines.worker import EngineWorker, Timed
+from hola.errors import EngineFailure, Overloaded, SessionLost
+from hola.speculation.verifier_session import VerifierSession
+from hola.telemetry import Metrics, get_logger
+from hola.types import DraftBlock, Open, Opened, Verdict, VerifierInfo
+from hola_verifier.admission import capacity_of, check_open
+from hola_verifier.table import RETRY_AFTER_MS, Entry, SessionTable
+from hola_verifier.target import Target
+
+log = get_logger(__name__)
+T = TypeVar("T")
+Session = Entry[VerifierSession]
+_SWEEPS_PER_TTL = 4
+_END = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a host may use. `queue_limit` bounds the engine jobs waiting when a session opens."""
+
+    max_sessions: int = 64
+    kv_budget_bytes: int
+    ttl_s: float = 120.0
+    queue_limit: int = 256
+
+
+class VerifierHost:
+    """Verifier sessions on one engine worker. Use from one event loop.
+
+    Every engine job of a session runs under its id, so the worker serves sessions in turn: a long
+    prefill, cut into chunks, delays another session's block by one chunk at most.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        worker: EngineWorker,
+        limits: Limits,
+        *,
+        metrics: Metrics | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """`clock` gives monotonic nanoseconds. The host owns neither target nor worker."""
+        self._target = target
+        self._worker = worker
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics or Metrics()
+        self._table: SessionTable[VerifierSession] = SessionTable(
+            max_sessions=limits.max_sessions,
+            kv_budget_bytes=limits.kv_budget_bytes,
+            ttl_ns=int(limits.ttl_s * 1e9),
+        )
+        self._releases: set[asyncio.Task[object]] = set()
+        self._metrics.queue_depth.set_function(lambda: worker.depth)
+        self._metrics.sessions.set_function(lambda: len(self._table))
+        self._metrics.kv_bytes.set_function(lambda: self._table.kv_bytes)
+
+    def info(self) -> VerifierInfo:
+        """What is served, and how loaded it is now."""
+        return VerifierInfo(
+            version=__version__,
+            model=self._target.model,
+            tokenizer_fingerprint=self._target.tokenizer_fingerprint,
+            artifact_digest=self._target.artifact_digest,
+            fingerprint=self._target.digest,
+            exactness=self._target.exactness,
+            context_length=self._target.engine.info.context_length,
+            active_sessions=self._table.attached,
+            queue_depth=self._worker.depth,
+            kv_bytes=self._table.kv_bytes,
+            kv_budget_bytes=self._table.kv_budget_bytes,
+        )
+
+    async def open(self, owner: object, request: Open) -> tuple[Session, Opened]:
+        """Start a session for the stream `owner`, or take over the one of this id; prefill it.
+
+        Raises UnknownModel, TokenizerMismatch, FingerprintMismatch, InvalidRequest (and kinds),
+        MemoryBudgetExceeded, Overloaded, EngineFailure. Cancelling it stops the prefill after the
+        chunk under way; what has been computed is kept for a takeover.
+        """
+        exactness = check_open(request, self._target)
+        if self._worker.depth >= self._limits.queue_limit:
+            raise Overloaded(
+                f"{self._worker.depth} engine jobs are waiting", retry_after_ms=RETRY_AFTER_MS
+            )
+        entry, evicted = self._claim(owner, request)
+        try:
+            prefill = await self._prefill(owner, entry, request, evicted)
+        except asyncio.CancelledError:
+            self.detach(owner, entry)
+            raise
+        except Exception:
+            if entry.owner is owner:
+                self._release(entry, "failed")
+            raise
+        self._metrics.prefill_seconds.observe(prefill.compute_ns / 1e9)
+        info = self._target.engine.info
+        return entry, Opened(
+            fingerprint=self._target.digest,
+            exactness=exactness,
+            context_length=info.context_length,
+            eos_token_ids=info.eos_token_ids,
+            prefill_ns=prefill.compute_ns,
+            queue_ns=prefill.queue_ns,
+            cached_tokens=prefill.value,
+        )
+
+    async def verify(self, owner: object, entry: Session, block: DraftBlock) -> Verdict:
+        """The target's verdict on a block, with its queueing and engine time.
+
+        Raises SessionLost when the session has expired or another stream has taken it over,
+        ProtocolViolation, EngineFailure (the session is gone then).
+        """
+        self._check_owner(owner, entry)
+        try:
+            timed = await self._run(entry, lambda: self._check_owner(owner, entry).verify(block))
+        except EngineFailure:
+            self._release(entry, "failed")
+            raise
+        verdict = timed.value
+        self._metrics.verify_seconds.observe(timed.compute_ns / 1e9)
+        self._metrics.verify_queue_seconds.observe(timed.queue_ns / 1e9)
+        self._metrics.drafted_tokens.inc(len(block.tokens))
+        self._metrics.accepted_tokens.inc(verdict.accepted)
+        return replace(verdict, compute_ns=timed.compute_ns, queue_ns=timed.queue_ns)
+
+    def detach(self, owner: object, entry: Session) -> None:
+        """The stream broke: the session waits for a takeover until it expires or must make room."""
+        if entry.owner is owner:
+            entry.owner = None
+            entry.used_ns = self._clock()
+
+    def finish(self, owner: object, entry: Session) -> int:
+        """Free a session in good order; the number of its rounds."""
+        if entry.owner is not owner or entry.cache is None:
+            return 0
+        self._release(entry, "done")
+        return entry.cache.rounds
+
+    def sweep(self) -> None:
+        """Free the sessions that nobody has used for the time to live."""
+        for entry in self._table.expired(self._clock()):
+            log.info("session_expired", session_id=entry.session_id)
+            self._release(entry, "idle")
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(self._limits.ttl_s / _SWEEPS_PER_TTL)
+            self.sweep()
+
+    async def close(self) -> None:
+        """Free all sessions and wait for the engine to have let go of them. Idempotent."""
+        for entry in self._table.entries():
+            self._release(entry, "shutdown")
+        await asyncio.gather(*self._releases, return_exceptions=True)
+
+    def _claim(self, owner: object, request: Open) -> tuple[Session, list[Session]]:
+        """The session to use, now owned by `owner`, and sessions whose caches must go first."""
+        capacity = capacity_of(request, self._target.engine.info)
+        existing = self._table.get(request.session_id)
+        if existing is not None and existing.cache is not None and existing.capacity >= capacity:
+            existing.owner = owner
+            existing.used_ns = self._clock()
+            return existing, []
+        if existing is not None:
+            self._release(existing, "replaced")
+        entry = Session(
+            session_id=request.session_id,
+            capacity=capacity,
+            kv_bytes=capacity * self._target.engine.info.kv_bytes_per_token,
+            used_ns=self._clock(),
+            owner=owner,
+        )
+        evicted = self._table.admit(entry)
+        for gone in evicted:
+            log.info("session_evicted", session_id=gone.session_id)
+            self._metrics.sessions_closed.labels("evicted").inc()
+            gone.owner = None
+        return entry, evicted
+
+    async def _prefill(
+        self, owner: object, entry: Session, request: Open, evicted: Sequence[Session]
+    ) -> Timed[int]:
+        """Bring the cache to the end of the request's tokens; how many were in it before."""
+
+        def begin() -> tuple[int, Iterator[None]]:
+            for gone in evicted:
+                if gone.cache is not None:
+                    gone.cache.close()
+            if entry.cache is None and entry.owner is owner:
+                entry.cache = self._allocate(entry.capacity, request)
+            cache = self._check_owner(owner, entry)
+            cached = cache.rebase(request.prompt, request.committed, sampling=request.sampling)
+            return cached, cache.prefill_steps()
+
+        def step() -> bool:
+            self._check_owner(owner, entry)
+            return next(steps, _END) is not _END
+
+        timed = await self._run(entry, begin)
+        cached_tokens, steps = timed.value
+        queue_ns, compute_ns = timed.queue_ns, timed.compute_ns
+        more = True
+        while more:
+            chunk = await self._run(entry, step)
+            more = chunk.value
+            queue_ns += chunk.queue_ns
+            compute_ns += chunk.compute_ns
+        return Timed(cached_tokens, queue_ns, compute_ns)
+
+    def _allocate(self, capacity: int, request: Open) -> VerifierSession:
+        """On the worker's thread."""
+        info = self._target.engine.info
+        return VerifierSession(
+            self._target.engine.open(capacity),
+            request.sampling,
+            info.eos_token_ids,
+            vocab_size=info.vocab_size,
+        )
+
+    def _check_owner(self, owner: object, entry: Session) -> VerifierSession:
+        """The session's cache, if it is still this stream's; also asked on the worker's thread.
+
+        Two streams' jobs for one id can be queued at once; only the later stream's may run.
+        """
+        if entry.owner is owner and entry.cache is not None:
+            return entry.cache
+        why = "another stream has taken this session over"
+        if entry.owner is None:
+            why = "the session was idle for too long or had to make room: open it again"
+        raise SessionLost(why, session_id=entry.session_id)
+
+    async def _run(self, entry: Session, call: Callable[[], T]) -> Timed[T]:
+        """An engine job in the session's turn."""
+        entry.running += 1
+        try:
+            return await self._worker.run(call, key=entry.session_id)
+        finally:
+            entry.running -= 1
+            entry.used_ns = self._clock()
+
+    def _release(self, entry: Session, why: str) -> None:
+        """Forget a session and have the worker free its cache after the jobs it still has."""
+        if not self._table.remove(entry):
+            return
+        self._metrics.sessions_closed.labels(why).inc()
+        entry.owner = None
+
+        def free() -> None:
+            if entry.cache is not None:
+                entry.cache.close()
+
+        task = asyncio.ensure_future(self._worker.run(free, key=entry.session_id))
+        self._releases.add(task)
+        task.add_done_callback(self._released)
+
+    def _released(self, task: asyncio.Task[object]) -> None:
+        self._releases.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("session_not_freed", error=str(task.exception()))

@@ -1,0 +1,53 @@
+"""VerifierService over gRPC: converts, answers in turn, converts back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+
+from hola.convert import (
+    failure_of,
+    verifier_info_to_pb,
+    verifier_request_from_pb,
+    verifier_response_to_pb,
+)
+from hola.errors import HolaError
+from hola.types import Done
+from hola.v1 import verifier_pb2, verifier_pb2_grpc
+from hola_verifier.host import VerifierHost
+from hola_verifier.stream import SessionStream
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
+    """Serves one host."""
+
+    def __init__(self, host: VerifierHost) -> None:
+        self._host = host
+
+    async def Verify(
+        self, requests: AsyncIterator[verifier_pb2.VerifyRequest], context: Context
+    ) -> AsyncIterator[verifier_pb2.VerifyResponse]:
+        """One session: an answer per message, then Done or Failed (the status as well)."""
+        stream = SessionStream(self._host)
+        try:
+            async for request in requests:
+                answer = await stream.answer(verifier_request_from_pb(request))
+                yield verifier_response_to_pb(answer)
+                if isinstance(answer, Done):
+                    return
+            yield verifier_response_to_pb(stream.finish())
+        except HolaError as error:
+            yield verifier_response_to_pb(failure_of(error))
+            raise
+        finally:
+            stream.detach()
+
+    async def Info(
+        self, request: verifier_pb2.VerifierServiceInfoRequest, context: Context
+    ) -> verifier_pb2.VerifierServiceInfoResponse:
+        """What is served, and how loaded it is."""
+        return verifier_info_to_pb(self._host.info())

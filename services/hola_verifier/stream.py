@@ -1,0 +1,49 @@
+"""One Verify conversation's rules: Open first and once, then blocks, one terminal message."""
+
+from __future__ import annotations
+
+from hola.errors import ProtocolViolation
+from hola.types import CancelSession, Done, DraftBlock, Open, VerifierRequest, VerifierResponse
+from hola_verifier.host import Session, VerifierHost
+
+
+class SessionStream:
+    """Answers one stream's messages. Whoever drives it calls `detach` when the stream is over."""
+
+    def __init__(self, host: VerifierHost) -> None:
+        self._host = host
+        self._session: Session | None = None
+        self._opening = False
+
+    async def answer(self, message: VerifierRequest) -> VerifierResponse:
+        """The answer to the next message; Done is the last one.
+
+        Raises ProtocolViolation on a message out of turn, and what `VerifierHost.open` and
+        `verify` raise; the stream is over then.
+        """
+        match message:
+            case DraftBlock():
+                if self._session is None:
+                    raise ProtocolViolation("a block before Open: open the session first")
+                return await self._host.verify(self, self._session, message)
+            case Open():
+                if self._opening:
+                    raise ProtocolViolation("Open was sent before: one session per stream")
+                self._opening = True
+                self._session, opened = await self._host.open(self, message)
+                return opened
+            case CancelSession():
+                return self.finish()
+
+    def finish(self) -> Done:
+        """Free the session in good order."""
+        if self._session is None:
+            return Done(rounds=0)
+        session, self._session = self._session, None
+        return Done(rounds=self._host.finish(self, session))
+
+    def detach(self) -> None:
+        """The stream is over; a session that was not finished waits for a takeover. Idempotent."""
+        if self._session is not None:
+            self._host.detach(self, self._session)
+            self._session = None
