@@ -99,9 +99,7 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _refuse(
-    kind: type[InvalidRequest], field: str, value: object, expected: str
-) -> InvalidRequest:
+def _refuse(kind: type[InvalidRequest], field: str, value: object, expected: str) -> InvalidRequest:
     shown = repr(value)[:80]
     return kind(
         f"{field} is {shown}, expected {expected}", field=field, value=shown, expected=expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class ScriptedEngine:
         if scheme != "scripted":
             raise ConfigError(f"{spec!r} is not a scripted engine, expected 'scripted:key=value'")
         kinds = {field.name: type(getattr(Script(), field.name)) for field in fields(Script)}
-        values: dict[str, str | int | float] = {}
+        values: dict[str, Any] = {}
         for setting in filter(None, settings.split(",")):
             key, _, text = setting.partition("=")
             if key not in kinds:
