@@ -6,8 +6,8 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import AsyncIterator, MutableMapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TextIO
 
 import structlog
@@ -115,9 +115,21 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return logger
 
 
-def bound_ids(**ids: str) -> AbstractContextManager[None]:
-    """Put request_id, session_id, ... into every log line of this task until the exit."""
-    return structlog.contextvars.bound_contextvars(**ids)
+def bind_ids(**ids: str) -> None:
+    """Put request_id, session_id, ... into every further log line of this task."""
+    structlog.contextvars.bind_contextvars(**ids)
+
+
+@contextmanager
+def bound_ids(**ids: str) -> Iterator[None]:
+    """Put ids into every log line of this task until the exit."""
+    tokens = structlog.contextvars.bind_contextvars(**ids)
+    try:
+        yield
+    finally:
+        # A generator can be closed in another context than its own; then its ids died with that.
+        with suppress(ValueError):
+            structlog.contextvars.reset_contextvars(**tokens)
 
 
 def current_id(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import grpc
 import grpc.aio
@@ -28,7 +28,7 @@ class GrpcDrafter:
         self._settings = settings
         self._channel: grpc.aio.Channel | None = None
 
-    async def generate(self, job: GenerateJob) -> AsyncIterator[GenerateEvent]:
+    async def generate(self, job: GenerateJob) -> AsyncGenerator[GenerateEvent, None]:
         """Events of one request, Summary or Failure last. Closing the iterator stops the compute.
 
         Raises ServiceUnavailable when the drafter cannot be reached or goes away, and the error it

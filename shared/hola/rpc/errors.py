@@ -57,7 +57,8 @@ def status_details(error: HolaError) -> bytes:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(facts["retry_after_ms"]))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status.SerializeToString()
+    packed: bytes = status.SerializeToString()
+    return packed
 
 
 def error_from_call(error: grpc.aio.AioRpcError, lost: Lost = ServiceUnavailable) -> HolaError:

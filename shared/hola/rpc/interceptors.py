@@ -6,17 +6,18 @@ import asyncio
 import inspect
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from hola.errors import HolaError
+from hola.errors import HolaError, InvalidRequest
 from hola.rpc.channel import REQUEST_ID_KEY
 from hola.rpc.errors import DETAILS_KEY, MAX_MESSAGE_CHARS, code_of, status_details
-from hola.telemetry import Metrics, bound_ids, get_logger
+from hola.telemetry import Metrics, bind_ids, current_id, get_logger
 
 log = get_logger(__name__)
 
@@ -35,9 +36,10 @@ _KINDS = {
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler.
 
-    A HolaError becomes its status code with rich details; any other exception becomes INTERNAL
-    with nothing of its text, and is logged with the request id. The caller's `x-request-id` (or a
-    new one) is bound to the logs and sent back in the trailing metadata.
+    A HolaError becomes its status code with rich details; bytes that are no message become
+    INVALID_ARGUMENT; any other exception becomes INTERNAL with nothing of its text, and is logged
+    with the request id. The caller's `x-request-id` (or a new one) is bound to the logs and sent
+    back in the trailing metadata.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -45,20 +47,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """Called by grpc once per call, before the handler."""
         handler = await continuation(handler_call_details)
         if handler is None:
-            return handler
+            return None
         kind, make = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
         behaviour = getattr(handler, kind)
         call = _Call(handler_call_details.method, self._metrics)
         wrap = call.stream if inspect.isasyncgenfunction(behaviour) else call.single
         return make(
             wrap(behaviour),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_tolerant(handler),
             response_serializer=handler.response_serializer,
         )
 
@@ -74,30 +76,21 @@ class _Call:
         async def guarded(request: Any, context: Context) -> Any:
             with self._observed(context):
                 try:
-                    return await behaviour(request, context)
-                except HolaError as error:
-                    await _abort(context, error)
-                except grpc.aio.AbortError:
-                    raise
-                except Exception:
-                    log.exception("call_failed", method=self._method)
-                    await _abort_unexpected(context)
+                    return await behaviour(_well_formed(request), context)
+                except Exception as error:
+                    await self._abort(context, error)
 
         return guarded
 
-    def stream(self, behaviour: Callable[[Any, Context], AsyncIterator[Any]]) -> Any:
-        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+    def stream(self, behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Any:
+        async def guarded(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             with self._observed(context):
                 try:
-                    async for response in behaviour(request, context):
-                        yield response
-                except HolaError as error:
-                    await _abort(context, error)
-                except grpc.aio.AbortError:
-                    raise
-                except Exception:
-                    log.exception("call_failed", method=self._method)
-                    await _abort_unexpected(context)
+                    async with aclosing(behaviour(_well_formed(request), context)) as responses:
+                        async for response in responses:
+                            yield response
+                except Exception as error:
+                    await self._abort(context, error)
 
         return guarded
 
@@ -106,28 +99,58 @@ class _Call:
         metadata = dict(context.invocation_metadata() or ())
         request_id = str(metadata.get(REQUEST_ID_KEY, "")) or uuid.uuid4().hex
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        bind_ids(request_id=request_id)
         started, code = time.monotonic(), "OK"
-        with bound_ids(request_id=request_id):
-            try:
-                yield
-            except (asyncio.CancelledError, GeneratorExit):
-                code = "CANCELLED"
-                raise
-            finally:
-                if code == "OK" and context.code():
-                    code = _name(context.code())
-                self._metrics.rpcs.labels(self._method, code).inc()
-                self._metrics.rpc_seconds.labels(self._method).observe(time.monotonic() - started)
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "CANCELLED"
+            raise
+        finally:
+            if code == "OK" and context.code():
+                code = _name(context.code())
+            self._metrics.rpcs.labels(self._method, code).inc()
+            self._metrics.rpc_seconds.labels(self._method).observe(time.monotonic() - started)
+
+    async def _abort(self, context: Context, error: Exception) -> NoReturn:
+        """End the call with the error's status."""
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if not isinstance(error, HolaError):
+            log.error("call_failed", method=self._method, exc_info=error)
+            request_id = current_id("request_id")
+            error = HolaError(f"internal error; the log has it under request {request_id}")
+        trailing = (*(context.trailing_metadata() or ()), (DETAILS_KEY, status_details(error)))
+        await context.abort(code_of(error), error.message[:MAX_MESSAGE_CHARS], trailing)
 
 
-async def _abort_unexpected(context: Context) -> NoReturn:
-    request_id = dict(context.trailing_metadata() or ()).get(REQUEST_ID_KEY, "")
-    await _abort(context, HolaError(f"internal error; the log has request {request_id}"))
+class _Malformed:
+    """Stands for a unary request that could not be parsed, until the handler is entered."""
 
 
-async def _abort(context: Context, error: HolaError) -> NoReturn:
-    trailing = (*(context.trailing_metadata() or ()), (DETAILS_KEY, status_details(error)))
-    await context.abort(code_of(error), error.message[:MAX_MESSAGE_CHARS], trailing)
+def _tolerant(handler: Handler) -> Callable[[bytes], Any]:
+    """The handler's deserializer, whose failure reaches `_Call` instead of grpc's own log."""
+    parse = handler.request_deserializer
+
+    def deserialize(raw: bytes) -> Any:
+        try:
+            return parse(raw) if parse else raw
+        except DecodeError:
+            if handler.request_streaming:
+                raise _not_a_message() from None
+            return _Malformed()
+
+    return deserialize
+
+
+def _well_formed(request: Any) -> Any:
+    if isinstance(request, _Malformed):
+        raise _not_a_message()
+    return request
+
+
+def _not_a_message() -> InvalidRequest:
+    return InvalidRequest("the request's bytes are not a message of this call", field="message")
 
 
 def _name(code: Any) -> str:

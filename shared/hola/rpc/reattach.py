@@ -111,7 +111,7 @@ class Patience:
         self._since = now if self._since is None else self._since
         if now - self._since >= self._limit_s:
             raise error
-        longest = min(_FIRST_WAIT_S * 2**self._tries, _LONGEST_WAIT_S)
+        longest: float = min(_FIRST_WAIT_S * 2**self._tries, _LONGEST_WAIT_S)
         self._tries += 1
         return longest * (0.5 + self._jitter() / 2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,7 @@ class RouterClient:
 
     async def generate(
         self, request: GenerateRequest, *, timeout_s: float | None = None
-    ) -> AsyncIterator[GenerateEvent]:
+    ) -> AsyncGenerator[GenerateEvent, None]:
         """Send a request and yield its events, Summary or Failure last.
 
         A broken connection is taken up again from the last position; no token comes twice or is
@@ -54,7 +54,7 @@ class RouterClient:
 
     async def resume(
         self, request_id: str, position: int = 0, *, timeout_s: float | None = None
-    ) -> AsyncIterator[GenerateEvent]:
+    ) -> AsyncGenerator[GenerateEvent, None]:
         """Attach to a request from output `position` on; else like `generate`.
 
         Raises UnknownRequest when there is none (any more).
@@ -82,7 +82,7 @@ class RouterClient:
 
     async def _attached(
         self, attachment: Attachment, timeout_s: float | None
-    ) -> AsyncIterator[GenerateEvent]:
+    ) -> AsyncGenerator[GenerateEvent, None]:
         patience = Patience(self._settings.reattach_s)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not attachment.ended:
@@ -104,7 +104,7 @@ class RouterClient:
 
     async def _stream(
         self, attachment: Attachment, deadline: float | None
-    ) -> AsyncIterator[GenerateEvent]:
+    ) -> AsyncGenerator[GenerateEvent, None]:
         """The new events of one connection. Raises ServiceUnavailable when it breaks."""
         stub = router_pb2_grpc.RouterServiceStub(await self._connected())
         rest_s = None if deadline is None else max(0.001, deadline - time.monotonic())
