@@ -117,7 +117,7 @@ class Proposal:
     """What a ladder proposes: tokens, who first proposed each, and how sure the last tier was.
 
     `tiers[i]` is the name of the tier that first proposed tokens[i]; `entropies[i]` is the entropy
-    in nats of the checking tier's distribution there (0 where no engine looked).
+    in nats of the checking tier's distribution there (infinite where no engine looked).
     """
 
     tokens: tuple[int, ...] = ()
