@@ -36,7 +36,13 @@ from hola.convert.params import (
     speculation_from_pb,
     speculation_to_pb,
 )
-from hola.convert.payloads import decode_entry, decode_job, encode_entry, encode_job
+from hola.convert.payloads import (
+    decode_entry,
+    decode_job,
+    encode_entry,
+    encode_job,
+    request_id_of,
+)
 from hola.convert.services import (
     drafter_info_from_pb,
     drafter_info_to_pb,
@@ -86,6 +92,7 @@ __all__ = [
     "opened_from_pb",
     "opened_to_pb",
     "request_from_pb",
+    "request_id_of",
     "request_to_pb",
     "response_from_pb",
     "response_to_pb",

@@ -32,6 +32,14 @@ def decode_job(payload: bytes) -> GenerateJob:
         raise ProtocolViolation(f"job: {wrong.message}", **wrong.details) from wrong
 
 
+def request_id_of(payload: bytes) -> str:
+    """The request id in a job's payload that may be of no use otherwise; empty without one."""
+    try:
+        return events_pb2.JobEnvelope.FromString(payload).job.request_id
+    except DecodeError:
+        return ""
+
+
 def encode_entry(entry: JournalEntry) -> bytes:
     """Raises ProtocolViolation when a value does not fit its wire type."""
     message = build(

@@ -1,0 +1,19 @@
+"""From HOLA_* settings to a bus."""
+
+from __future__ import annotations
+
+from hola.bus.connect import open_bus
+from hola.bus.streams import BusLimits
+from hola.config import Settings
+from hola.ports import Bus
+
+
+async def bus_from(settings: Settings) -> Bus:
+    """The bus at HOLA_BUS with the bounds the settings give. Raises as `open_bus`."""
+    limits = BusLimits(
+        queue_limit=settings.queue_limit,
+        job_idle_s=settings.job_idle_s,
+        max_attempts=settings.job_attempts,
+        journal_ttl_s=settings.journal_ttl_s,
+    )
+    return await open_bus(settings.bus, limits=limits)

@@ -1,0 +1,44 @@
+"""The bus on a Redis server (7.0 or newer; one primary, not a cluster)."""
+
+from __future__ import annotations
+
+from hola.bus.redis_follow import JournalReader
+from hola.bus.redis_jobs import RedisJobs
+from hola.bus.redis_journal import RedisJournal
+from hola.bus.redis_link import RedisLink
+from hola.bus.streams import BusLimits, Keys
+
+
+class RedisBus:
+    """ports.Bus on Redis streams. Connects on first use; every wait has a bound.
+
+    Publication changes the job stream and the request's journal in one script, so both must be on
+    one server. The journals are durable as the server is: with `appendonly yes`, and
+    `appendfsync always` where not even the last second before a power cut may be written twice.
+    """
+
+    def __init__(self, url: str, *, limits: BusLimits | None = None, prefix: str = "hola") -> None:
+        """Raises ConfigError on a URL that cannot be used. Buses share what `prefix` is equal."""
+        self._link = RedisLink(url, limits or BusLimits(), Keys(prefix))
+        self._reader = JournalReader(self._link)
+        self._journal = RedisJournal(self._link, self._reader)
+        self._jobs = RedisJobs(self._link, self._journal)
+
+    @property
+    def jobs(self) -> RedisJobs:
+        """The job queue."""
+        return self._jobs
+
+    @property
+    def journal(self) -> RedisJournal:
+        """The token journals."""
+        return self._journal
+
+    async def ping(self) -> None:
+        """Raises BusUnavailable when Redis does not answer for retry_s."""
+        await self._link.call(lambda _: self._link.commands.ping())
+
+    async def close(self) -> None:
+        """End followers, close connections. Idempotent."""
+        await self._reader.close()
+        await self._link.close()

@@ -1,0 +1,135 @@
+"""Token journals as Redis streams whose entry ids are output positions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from hola.bus import rules, scripts
+from hola.bus.redis_follow import JournalReader
+from hola.bus.redis_link import Argument, RedisLink, milliseconds
+from hola.bus.rules import Continuity, Known, KnownEnds
+from hola.bus.streams import (
+    CANCEL_ID,
+    PAYLOAD_FIELD,
+    SEAL_ID,
+    START_ID,
+    entry_id,
+    is_terminal,
+)
+from hola.convert import decode_entry, encode_entry
+from hola.errors import BusUnavailable, Fenced
+from hola.types import JournalEntry
+
+READ_CHUNK = 512
+MAX_RACES = 32
+
+
+class RedisJournal:
+    """ports.Journal on Redis streams: XADD with the position as id is what fences writers.
+
+    A drafter that goes on with another one's journal calls `read` first: from then on its appends
+    must find the journal where that read, or its own last append, left it.
+    """
+
+    def __init__(self, link: RedisLink, reader: JournalReader) -> None:
+        self._link = link
+        self._reader = reader
+        self._known = KnownEnds()
+        self._append = link.script(scripts.APPEND)
+
+    async def append(self, request_id: str, entry: JournalEntry) -> None:
+        """Write the next event; `hola.bus.streams.entry_id` has the position rule.
+
+        A Failure's position is that after the tokens this process has written or read. Raises
+        Fenced when the position, or the end, has been written already or the journal is not where
+        its writer left it; UnknownRequest; Overloaded at the entry limit (an end always fits);
+        ProtocolViolation on an event that the contract rules out; BusUnavailable.
+        """
+        known = self._known.get(request_id)
+        written = known.written if known else 0
+        await self._write(request_id, entry_id(entry, written), entry, known)
+
+    async def cancel(self, request_id: str) -> bool:
+        """End the request past every position, so that its drafter's next append is Fenced.
+
+        False when it had ended already. Raises UnknownRequest, BusUnavailable.
+        """
+        return await self.end(request_id, rules.cancellation)
+
+    async def end(
+        self, request_id: str, ending: Callable[[Sequence[JournalEntry]], JournalEntry]
+    ) -> bool:
+        """Write an ending made of all entries before it; False when the journal had ended.
+
+        Raises UnknownRequest, and BusUnavailable also when a writer was faster MAX_RACES times.
+        """
+        for _ in range(MAX_RACES):
+            ids, entries = await self._load(request_id)
+            if entries and is_terminal(entries[-1]):
+                return False
+            known = Known(ids[-1] if ids else START_ID)
+            try:
+                await self._write(request_id, CANCEL_ID, ending(entries), known)
+            except Fenced:
+                continue  # an append got in between: count it too
+            return True
+        raise BusUnavailable(f"journal of {request_id} is written faster than it can be read")
+
+    async def read(self, request_id: str) -> list[JournalEntry]:
+        """Everything written so far; empty when unknown. The caller may go on writing from there.
+
+        Raises ProtocolViolation on an entry that cannot be read, BusUnavailable.
+        """
+        ids, entries = await self._load(request_id)
+        continuity = Continuity()
+        for entry in entries:
+            continuity.check(entry)
+        known = Known(ids[-1] if ids else START_ID, continuity.written)
+        self._known.set(request_id, known)
+        return entries
+
+    def follow(self, request_id: str) -> AsyncGenerator[JournalEntry]:
+        """Everything from the start on, waiting for more until the terminal event.
+
+        Raises UnknownRequest when it was never published or has expired, ProtocolViolation on an
+        entry that cannot be read, BusUnavailable when Redis stays away for reconnect_s or lost
+        entries.
+        """
+        return self._reader.follow(request_id)
+
+    async def _write(
+        self, request_id: str, position: str, entry: JournalEntry, known: Known | None
+    ) -> None:
+        limits, ended = self._link.limits, is_terminal(entry)
+        ttl = milliseconds(limits.journal_ttl_s if ended else limits.running_ttl_s)
+        payload, last_id = encode_entry(entry), known.last_id if known else ""
+        key = self._link.keys.journal(request_id)
+
+        async def write(is_repeated: bool) -> bytes:
+            arguments: list[Argument] = [position, payload, ttl, int(ended), limits.journal_limit]
+            found: bytes = await self._append(
+                [key], [*arguments, last_id, int(is_repeated), SEAL_ID]
+            )
+            return found
+
+        reply = await self._link.call(write)
+        if reply == b"FENCED":
+            raise rules.fenced(request_id, position)
+        if reply == b"UNKNOWN":
+            raise rules.unknown(request_id)
+        if reply == b"FULL":
+            raise rules.journal_full(limits.journal_limit)
+        self._known.advance(request_id, position, entry)
+
+    async def _load(self, request_id: str) -> tuple[list[str], list[JournalEntry]]:
+        key = self._link.keys.journal(request_id)
+        ids: list[str] = []
+        entries: list[JournalEntry] = []
+        start = "-"
+        while True:
+            chunk = await self._link.entries(key, start, "+", READ_CHUNK)
+            ids += [raw_id.decode() for raw_id, _ in chunk]
+            entries += [decode_entry(fields.get(PAYLOAD_FIELD, b"")) for _, fields in chunk]
+            if len(chunk) < READ_CHUNK:
+                return ids, entries
+            start = f"({ids[-1]}"

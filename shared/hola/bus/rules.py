@@ -1,0 +1,172 @@
+"""The bus's rules that need no backend: what a writer knows, and endings that the bus writes."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hola.bus.streams import START_ID, is_terminal
+from hola.convert import failure_of
+from hola.errors import (
+    BusUnavailable,
+    DuplicateRequest,
+    Fenced,
+    HolaError,
+    Overloaded,
+    UnknownRequest,
+)
+from hola.types import (
+    Exactness,
+    FinishReason,
+    JournalEntry,
+    Outcome,
+    Started,
+    Summary,
+    TierCounts,
+    Tokens,
+)
+
+BUS_WRITER = "bus"
+MAX_KNOWN = 4096
+RETRY_AFTER_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Where a journal ended when this process last wrote or read it: its last id, its tokens."""
+
+    last_id: str = START_ID
+    written: int = 0
+
+
+class KnownEnds:
+    """The ends of the journals this process writes; the longest unused ones are forgotten.
+
+    An append must find the journal where its writer left it. That is more than the order of ids
+    gives: a backend that lost its last second in a crash would take a later entry and leave a gap.
+    """
+
+    def __init__(self, limit: int = MAX_KNOWN) -> None:
+        self._limit = limit
+        self._ends: OrderedDict[str, Known] = OrderedDict()
+
+    def get(self, request_id: str) -> Known | None:
+        """None when this process neither wrote nor read it."""
+        return self._ends.get(request_id)
+
+    def set(self, request_id: str, known: Known) -> None:
+        """Remember; forgets the longest unused one beyond the limit."""
+        self._ends[request_id] = known
+        self._ends.move_to_end(request_id)
+        if len(self._ends) > self._limit:
+            self._ends.popitem(last=False)
+
+    def advance(self, request_id: str, position: str, entry: JournalEntry) -> None:
+        """An entry was written under the id `position`."""
+        if is_terminal(entry):
+            self._ends.pop(request_id, None)
+            return
+        event = entry.event
+        if isinstance(event, Tokens):
+            written = event.position + len(event.tokens)
+        else:
+            written = self._ends.get(request_id, Known()).written
+        self.set(request_id, Known(position, written))
+
+
+class Continuity:
+    """Checks that tokens follow each other without a gap or a repetition."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def check(self, entry: JournalEntry) -> JournalEntry:
+        """The entry itself. Raises BusUnavailable when entries before it are missing.
+
+        That error has a client attach again by position, which is the right thing to do: the
+        request's new owner writes what was lost once more.
+        """
+        event = entry.event
+        if isinstance(event, Tokens):
+            if event.position != self.written:
+                text = f"the journal goes on at {event.position}, {self.written} tokens were read"
+                raise BusUnavailable(text, expected=self.written, got=event.position)
+            self.written += len(event.tokens)
+        return entry
+
+
+def cancellation(entries: Sequence[JournalEntry]) -> JournalEntry:
+    """The end of a cancelled request, with the counts of what its journal holds."""
+    events = [entry.event for entry in entries]
+    started = next((event for event in events if isinstance(event, Started)), None)
+    tokens = [token for event in events if isinstance(event, Tokens) for token in event.tokens]
+    outcomes = Counter(token.outcome for token in tokens)
+    accepted = Counter(token.tier for token in tokens if token.outcome is Outcome.ACCEPTED)
+    proposed = Counter(
+        token.tier
+        for token in tokens
+        if token.outcome in (Outcome.ACCEPTED, Outcome.CORRECTED, Outcome.UNVERIFIED)
+    )
+    summary = Summary(
+        finish_reason=FinishReason.CANCELLED,
+        prompt_tokens=started.prompt_tokens if started else 0,
+        completion_tokens=len(tokens),
+        accepted_tokens=outcomes[Outcome.ACCEPTED],
+        corrected_tokens=outcomes[Outcome.CORRECTED],
+        bonus_tokens=outcomes[Outcome.BONUS],
+        plain_tokens=outcomes[Outcome.PLAIN],
+        unverified_tokens=outcomes[Outcome.UNVERIFIED],
+        tiers=tuple(
+            TierCounts(tier=name, proposed_tokens=proposed[i], accepted_tokens=accepted[i])
+            for i, name in enumerate(started.tiers if started else ())
+        ),
+        exactness=started.exactness if started else Exactness.EXACT,
+    )
+    return JournalEntry(event=summary, writer=BUS_WRITER)
+
+
+def given_up(error: HolaError) -> JournalEntry:
+    """The end of a request whose job went to the dead letters."""
+    return JournalEntry(event=failure_of(error), writer=BUS_WRITER)
+
+
+def worn_out(deliveries: int) -> HolaError:
+    """The error of a job that no consumer finished."""
+    return HolaError(
+        f"given up: {deliveries} drafters took this job and none of them finished it",
+        deliveries=deliveries,
+    )
+
+
+def queue_full(limit: int) -> Overloaded:
+    """The error of a publisher that finds the queue at its bound."""
+    return Overloaded(
+        f"the queue holds {limit} jobs, its limit", limit=limit, retry_after_ms=RETRY_AFTER_MS
+    )
+
+
+def journal_full(limit: int) -> Overloaded:
+    """The error of a writer that finds the journal at its bound."""
+    return Overloaded(f"the journal holds {limit} entries, its limit", limit=limit)
+
+
+def fenced(request_id: str, position: str) -> Fenced:
+    """The error of a writer that lost the journal to another one, or to its end."""
+    text = f"journal of {request_id}: {position} is not the next entry any more"
+    return Fenced(text, request_id=request_id, position=position)
+
+
+def unknown(request_id: str) -> UnknownRequest:
+    """The error of whoever asks for a journal that never was, or has expired."""
+    return UnknownRequest(f"no journal of request {request_id!r}", request_id=request_id)
+
+
+def duplicate(request_id: str) -> DuplicateRequest:
+    """The error of a publisher whose request id is taken."""
+    return DuplicateRequest(f"request id {request_id!r} is taken", request_id=request_id)
+
+
+def delivery_lost(job_id: str, consumer: str) -> Fenced:
+    """The error of a consumer that renews a job which is not its own any more."""
+    return Fenced(f"job {job_id} is no longer {consumer}'s", consumer=consumer)
