@@ -7,7 +7,7 @@ import os
 import socket
 from contextlib import AsyncExitStack
 
-from hola.bus import open_bus
+from hola.bus.from_settings import bus_from
 from hola.config import Settings
 from hola.engines.worker import EngineWorker
 from hola.ports import Bus, VerifierPort
@@ -62,9 +62,8 @@ class DrafterApp:
     @property
     def services(self) -> tuple[RpcService, ...]:
         """What to serve, after `open`."""
-        servicer = DrafterServicer(self.drafter)
         add = drafter_pb2_grpc.add_DrafterServiceServicer_to_server
-        return (RpcService(drafter_pb2.DESCRIPTOR, add, servicer),)
+        return (RpcService(drafter_pb2.DESCRIPTOR, add, DrafterServicer(self.drafter)),)
 
     async def open(self) -> None:
         """Load the tiers, connect to the bus, begin to take jobs.
@@ -98,9 +97,9 @@ class DrafterApp:
         self._opened.push_async_callback(self._end_jobs, self._jobs, self._running)
 
     async def start(self) -> None:
-        """`open`, then serve."""
-        await self.open()
+        """`open`, then serve. Raises ConfigError on an address that is malformed or taken."""
         listen = self._settings.listen_on("drafter")
+        await self.open()
         self._server = RpcServer(listen, self.services, self._settings, self._metrics)
         await self._server.start()
 
@@ -118,7 +117,7 @@ class DrafterApp:
         await self.close()
 
     async def close(self) -> None:
-        """What `open` opened, running jobs within HOLA_DRAIN_S first. Idempotent."""
+        """Free what `open` opened. Idempotent."""
         await self._opened.aclose()
 
     async def _load_model(self) -> DraftModel:
@@ -128,7 +127,7 @@ class DrafterApp:
         return model
 
     async def _open_bus(self) -> Bus:
-        bus = await open_bus(self._settings.bus, limits_of(self._settings))
+        bus = await bus_from(self._settings)
         self._opened.push_async_callback(bus.close)
         return bus
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from hola.bus import open_bus
+from hola.bus.from_settings import bus_from
 from hola.config import Settings
 from hola.models.store import ModelStore
 from hola.ports import Bus
@@ -45,9 +45,8 @@ class RouterApp:
     @property
     def services(self) -> tuple[RpcService, ...]:
         """What to serve, after `open`."""
-        servicer = RouterServicer(self.router)
         add = router_pb2_grpc.add_RouterServiceServicer_to_server
-        return (RpcService(router_pb2.DESCRIPTOR, add, servicer),)
+        return (RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router)),)
 
     async def open(self) -> None:
         """Connect to the bus. Raises UnknownModel when the default family is not in the store."""
@@ -61,9 +60,9 @@ class RouterApp:
         self._opened.push_async_callback(self._router.close)
 
     async def start(self) -> None:
-        """`open`, then serve."""
-        await self.open()
+        """`open`, then serve. Raises ConfigError on an address that is malformed or taken."""
         listen = self._settings.listen_on("router")
+        await self.open()
         self._server = RpcServer(listen, self.services, self._settings, self._metrics)
         await self._server.start()
 
@@ -79,11 +78,11 @@ class RouterApp:
         await self.close()
 
     async def close(self) -> None:
-        """What `open` opened. Idempotent."""
+        """Free what `open` opened. Idempotent."""
         await self._opened.aclose()
 
     async def _open_bus(self) -> Bus:
-        bus = await open_bus(self._settings.bus, limits_of(self._settings))
+        bus = await bus_from(self._settings)
         self._opened.push_async_callback(bus.close)
         return bus
 
