@@ -76,8 +76,19 @@ def _imports(node: ast.AST, *, top: bool) -> Iterator[Import]:
             for alias in child.names:  # `from hola import engines` imports hola.engines
                 yield Import(f"{module}.{alias.name}", child.lineno, top)
         else:
+            if isinstance(child, ast.Call) and (name := _imported_by_call(child)):
+                yield Import(name, child.lineno, top)
             deferred = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             yield from _imports(child, top=top and not deferred and not _is_type_checking(child))
+
+
+def _imported_by_call(call: ast.Call) -> str | None:
+    """The module that `require("x", extra)` or `import_module("x")` imports."""
+    function = ast.unparse(call.func).rpartition(".")[2]
+    if function in {"require", "import_module", "__import__"} and call.args:
+        first = call.args[0]
+        return first.value if isinstance(first, ast.Constant) else None
+    return None
 
 
 def _is_type_checking(node: ast.AST) -> bool:
@@ -226,6 +237,7 @@ BAD = [
     (pure_module_imports_the_world, "shared/hola/speculation/x.py", "from hola.bus import redis"),
     (model_library_outside_engines, "shared/hola/rpc/x.py", "def f():\n    import torch"),
     (model_library_outside_engines, "services/hola_cli/x.py", "import onnxruntime as ort"),
+    (model_library_outside_engines, "shared/hola/x.py", "def f():\n    require('torch', 'edge')"),
     (servicer_computes, "services/hola_router/servicer.py", "import numpy as np"),
     (servicer_method_too_long, "services/hola_router/servicer.py", "def f():" + "\n x = 1" * 13),
     (file_too_long, "shared/hola/x.py", "x = 1\n" * 401),
