@@ -135,7 +135,7 @@ class OnnxSession:
 
         The array is overwritten by this session's next call. More than LARGEST_CHUNK tokens are
         run in chunks, which changes no bit of the result.
-        Raises EngineFailure, PromptTooLong, InvalidRequest (a token id out of range).
+        Raises EngineFailure (also for a token id out of range), PromptTooLong.
         """
         count = len(tokens)
         if 0 < count <= LARGEST_CHUNK:
@@ -204,7 +204,7 @@ class OnnxSession:
                 context_length=self._capacity,
             )
         if min(tokens) < 0 or max(tokens) >= self._vocab_size:
-            raise InvalidRequest(f"token ids must be in 0..{self._vocab_size - 1}", field="tokens")
+            raise EngineFailure(f"token ids must be in 0..{self._vocab_size - 1}")
 
     def _graph_or_raise(self) -> Graph:
         if self._graph is None:

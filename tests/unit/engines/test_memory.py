@@ -1,0 +1,103 @@
+"""Memory arithmetic: what the machine and its cgroup leave, and a budget that names numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hola.engines.memory import MemoryBudget, available_bytes
+from hola.errors import MemoryBudgetExceeded
+
+GIB = 2**30
+
+
+def machine(folder: Path, *, free_kib: int) -> Path:
+    file = folder / "meminfo"
+    file.write_text(f"MemTotal:       99999999 kB\nMemAvailable:   {free_kib} kB\n")
+    return file
+
+
+def cgroup(folder: Path, **files: str) -> Path:
+    root = folder / "cgroup"
+    root.mkdir()
+    for name, text in files.items():
+        (root / name.replace("__", ".")).write_text(text)
+    return root
+
+
+def test_machine_alone(tmp_path: Path) -> None:
+    meminfo = machine(tmp_path, free_kib=2048)
+    assert available_bytes(meminfo, tmp_path / "none") == 2048 * 1024
+
+
+def test_cgroup_is_the_smaller(tmp_path: Path) -> None:
+    root = cgroup(
+        tmp_path,
+        memory__max=f"{GIB}\n",
+        memory__current=f"{GIB // 2}\n",
+        memory__stat=f"anon 1\ninactive_file {GIB // 4}\n",
+    )
+    meminfo = machine(tmp_path, free_kib=8 * 2**20)
+    assert available_bytes(meminfo, root) == GIB // 2 + GIB // 4
+
+
+def test_cgroup_without_limit_does_not_count(tmp_path: Path) -> None:
+    root = cgroup(tmp_path, memory__max="max\n", memory__current="5\n")
+    assert available_bytes(machine(tmp_path, free_kib=4), root) == 4096
+
+
+def test_cgroup_beyond_its_limit_leaves_nothing(tmp_path: Path) -> None:
+    root = cgroup(tmp_path, memory__max="100\n", memory__current="150\n")
+    assert available_bytes(machine(tmp_path, free_kib=4), root) == 0
+
+
+def test_older_cgroups(tmp_path: Path) -> None:
+    root = tmp_path / "v1"
+    (root / "memory").mkdir(parents=True)
+    (root / "memory" / "memory.limit_in_bytes").write_text("3000\n")
+    (root / "memory" / "memory.usage_in_bytes").write_text("1000\n")
+    (root / "memory" / "memory.stat").write_text("total_inactive_file 500\n")
+    assert available_bytes(machine(tmp_path, free_kib=4), root) == 2500
+
+
+@pytest.mark.parametrize("text", ["", "MemAvailable:", "MemAvailable: x kB", "nonsense"])
+def test_unreadable_machine_is_unknown(tmp_path: Path, text: str) -> None:
+    (tmp_path / "meminfo").write_text(text)
+    assert available_bytes(tmp_path / "meminfo", tmp_path / "none") is None
+
+
+def test_budget_counts_and_gives_back() -> None:
+    budget = MemoryBudget(1000, free=lambda: 10**9)
+    budget.reserve(600, "weights")
+    with pytest.raises(MemoryBudgetExceeded) as caught:
+        budget.reserve(500, "a KV cache")
+    assert caught.value.details == {
+        "needed_bytes": "500",
+        "available_bytes": "400",
+        "budget_bytes": "1000",
+        "used_bytes": "600",
+    }
+    assert "a KV cache" in caught.value.message
+    budget.release(600)
+    budget.reserve(1000, "all of it")
+    assert budget.used_bytes == 1000
+
+
+def test_budget_never_exceeds_the_machine() -> None:
+    assert MemoryBudget(10**12, free=lambda: 500).limit_bytes == 500
+
+
+def test_machine_that_fills_up_later_refuses() -> None:
+    free = [1000, 1000, 10]
+    budget = MemoryBudget(None, free=lambda: free.pop(0))
+    budget.reserve(100, "first")
+    with pytest.raises(MemoryBudgetExceeded, match="second"):
+        budget.reserve(100, "second")
+
+
+def test_unknown_machine_is_bounded_by_the_limit_only() -> None:
+    budget = MemoryBudget(50, free=lambda: None)
+    budget.reserve(50, "all")
+    with pytest.raises(MemoryBudgetExceeded):
+        budget.reserve(1, "one more")
