@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -186,7 +186,7 @@ class VerifierPort(Protocol):
 class DrafterPort(Protocol):
     """A drafter that can be called directly."""
 
-    def generate(self, job: GenerateJob) -> AsyncIterator[GenerateEvent]:
+    def generate(self, job: GenerateJob) -> AsyncGenerator[GenerateEvent, None]:
         """Events of one request: Started, Tokens..., then Summary or Failure. Closing the
         iterator stops the compute."""
         ...
@@ -244,7 +244,7 @@ class Journal(Protocol):
         """Everything written so far; empty when unknown."""
         ...
 
-    def follow(self, request_id: str) -> AsyncIterator[JournalEntry]:
+    def follow(self, request_id: str) -> AsyncGenerator[JournalEntry, None]:
         """Everything from the start on, waiting for more until the terminal event.
 
         Many followers share one blocking read. Raises UnknownRequest when the request was never
