@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
 from hola import __version__
@@ -89,7 +89,7 @@ class Drafter:
             active_requests=self._active,
         )
 
-    async def generate(self, job: GenerateJob) -> AsyncIterator[GenerateEvent]:
+    async def generate(self, job: GenerateJob) -> AsyncGenerator[GenerateEvent, None]:
         """Events of one request: Started, Tokens..., then Summary or Failure.
 
         Closing the iterator stops the compute here and at the verifier.

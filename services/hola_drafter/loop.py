@@ -125,7 +125,8 @@ class _Shell:
 
     async def play(self) -> None:
         """From the first message to the terminal event."""
-        first = actions = self._session.start()
+        first: Sequence[Action] = self._session.start()
+        actions = first
         while actions:
             try:
                 actions = await self.perform(actions)
@@ -197,9 +198,10 @@ class _Shell:
         except TimeoutError:
             raise SessionLost(f"no answer within {self._patience.answer_s} s") from None
         elapsed_ns = time.perf_counter_ns() - began_ns
-        match message, answer:
-            case (Open(), Opened()) | (DraftBlock(), Verdict()):
-                return answer, elapsed_ns
+        if isinstance(message, Open) and isinstance(answer, Opened):
+            return answer, elapsed_ns
+        if isinstance(message, DraftBlock) and isinstance(answer, Verdict):
+            return answer, elapsed_ns
         kinds = f"{type(answer).__name__} answers {type(message).__name__}"
         raise ProtocolViolation(f"the verifier broke the contract: {kinds}")
 

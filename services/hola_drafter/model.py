@@ -6,7 +6,8 @@ from hola.config import Settings
 from hola.engines import SCRIPTED_PREFIX, load_engine
 from hola.engines.scripted import ScriptedTokenizer
 from hola.engines.tokenizer import load_tokenizer
-from hola.models.family import Tier, context_length, verify_digests
+from hola.models.family import context_length, verify_digests
+from hola.models.manifest import Tier
 from hola.models.store import ModelStore
 from hola.ports import Engine
 from hola_drafter.drafter import DraftModel

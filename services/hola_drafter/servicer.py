@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServiceServicer):
 
     async def Generate(
         self, request: drafter_pb2.DrafterServiceGenerateRequest, context: Context
-    ) -> AsyncIterator[drafter_pb2.DrafterServiceGenerateResponse]:
+    ) -> AsyncGenerator[drafter_pb2.DrafterServiceGenerateResponse, None]:
         """Stream a generation; a Failure is the last message and the status."""
         job = job_from_pb(request.job)
         if not job.request_id:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from typing import Any
 
 from tenacity import (
     AsyncRetrying,
@@ -11,17 +13,19 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from hola.errors import BusUnavailable, Fenced
+from hola.convert import failure_of
+from hola.errors import BusUnavailable, Fenced, HolaError, UnknownRequest
 from hola.ports import Bus
 from hola.telemetry import bound_ids, get_logger
-from hola.types import Delivery
+from hola.types import Delivery, JournalEntry
 from hola_drafter.drafter import Drafter
 from hola_drafter.history import History
 from hola_drafter.journal_writer import JournalWriter
 
 log = get_logger(__name__)
 
-TAKE_S = 1.0
+TAKE_S = 5.0
+BUS_PAUSE_S = 1.0
 BEATS_PER_IDLE = 4
 
 
@@ -55,45 +59,41 @@ class JobWorker:
         """Take and run jobs until `stop`, then give those running `drain_s` seconds.
 
         A job that is not done by then, or when this is cancelled, stays with the bus: the next
-        drafter goes on with it.
+        drafter goes on with it. So does one that arrives in the very moment of the stop.
         """
+        taking = asyncio.create_task(self._take_jobs())
+        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            while not self._stopping.is_set():
-                delivery = await self._take() if await self._has_room() else None
-                if delivery is not None:
-                    job = asyncio.create_task(self._serve(delivery))
-                    self._jobs.add(job)
-                    job.add_done_callback(self._jobs.discard)
+            await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if taking.done():
+                taking.result()
+            taking.cancel()
             if self._jobs:
                 await asyncio.wait(self._jobs, timeout=drain_s)
         finally:
-            await self._abandon()
+            await _end({taking, stopping, *self._jobs})
 
     def stop(self) -> None:
         """Take no more jobs."""
         self._stopping.set()
 
-    async def _has_room(self) -> bool:
-        """True when a job may be taken; waits a little for one to end."""
-        if len(self._jobs) >= self._concurrency:
-            await asyncio.wait(self._jobs, timeout=TAKE_S, return_when=asyncio.FIRST_COMPLETED)
-        return len(self._jobs) < self._concurrency
+    async def _take_jobs(self) -> None:
+        while True:
+            if len(self._jobs) >= self._concurrency:
+                await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
+            delivery = await self._take()
+            if delivery is not None:
+                job = asyncio.create_task(self._serve(delivery))
+                self._jobs.add(job)
+                job.add_done_callback(self._jobs.discard)
 
     async def _take(self) -> Delivery | None:
         try:
             return await self._bus.jobs.take(self._name, timeout_s=TAKE_S)
         except BusUnavailable as error:
             log.warning("bus_unavailable", message=error.message)
-            await self._pause()
+            await asyncio.sleep(random.uniform(0, BUS_PAUSE_S))
             return None
-
-    async def _pause(self) -> None:
-        """Wait for the bus to come back, but no longer than a take would."""
-        try:
-            async with asyncio.timeout(TAKE_S):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
     async def _serve(self, delivery: Delivery) -> None:
         request_id = delivery.job.request_id
@@ -112,8 +112,13 @@ class JobWorker:
             await self._ack(delivery)
         except* Fenced:
             await self._leave_or_ack(delivery)
+        except* UnknownRequest:
+            # The journal has expired: nobody can read it any more.
+            await self._ack(delivery)
         except* BusUnavailable as lost:
             log.warning("job_left_to_the_bus", message=str(lost.exceptions[0]))
+        except* HolaError as refused:
+            await self._give_up(delivery, refused)
 
     async def _generate(self, delivery: Delivery, history: History) -> None:
         job = delivery.job
@@ -150,6 +155,14 @@ class JobWorker:
             with attempt:
                 await self._bus.jobs.ack(delivery)
 
+    async def _give_up(self, delivery: Delivery, refused: ExceptionGroup[HolaError]) -> None:
+        """The journal takes no more tokens (it is full): an end still fits."""
+        error = _leaf(refused)
+        log.error("journal_refused", reason=error.reason, message=error.message)
+        entry = JournalEntry(event=failure_of(error), writer=self._name)
+        await self._bus.journal.append(delivery.job.request_id, entry)
+        await self._ack(delivery)
+
     async def _leave_or_ack(self, delivery: Delivery) -> None:
         """Fenced: by a cancellation, which ends the job, or by its new owner, who will ack it."""
         history = History.of(await self._bus.journal.read(delivery.job.request_id))
@@ -157,8 +170,13 @@ class JobWorker:
         if history.ended:
             await self._ack(delivery)
 
-    async def _abandon(self) -> None:
-        jobs = list(self._jobs)
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _leaf(group: ExceptionGroup[HolaError]) -> HolaError:
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, ExceptionGroup) else first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -80,7 +80,7 @@ class Router:
 
     async def attach(
         self, accepted: Accepted
-    ) -> AsyncIterator[tuple[GenerateEvent, RetrievalPlan | None]]:
+    ) -> AsyncGenerator[tuple[GenerateEvent, RetrievalPlan | None], None]:
         """Follow an accepted request; the retrieval plan is with the first event.
 
         Closing the iterator behind the request's deadline cancels the request at once.
@@ -95,14 +95,16 @@ class Router:
 
     async def generate(
         self, request: GenerateRequest, *, timeout_s: float | None = None
-    ) -> AsyncIterator[GenerateEvent]:
+    ) -> AsyncGenerator[GenerateEvent, None]:
         """`accept` and `attach` in one."""
         accepted = await self.accept(request, timeout_s=timeout_s)
         async with aclosing(self.attach(accepted)) as events:
             async for event, _ in events:
                 yield event
 
-    async def resume(self, request_id: str, position: int = 0) -> AsyncIterator[GenerateEvent]:
+    async def resume(
+        self, request_id: str, position: int = 0
+    ) -> AsyncGenerator[GenerateEvent, None]:
         """Started, then the tokens from output `position` on, then Summary or Failure.
 
         Closing the iterator before its end detaches: without any stream for the grace period the
@@ -134,7 +136,7 @@ class Router:
 
     async def _follow(
         self, request_id: str, position: int = 0, *, deadline_unix_ns: int = 0
-    ) -> AsyncIterator[GenerateEvent]:
+    ) -> AsyncGenerator[GenerateEvent, None]:
         with self._attachments.attach(request_id, deadline_unix_ns=deadline_unix_ns) as attachment:
             written = 0
             async with aclosing(self._bus.journal.follow(request_id)) as entries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -30,7 +30,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
 
     async def Generate(
         self, request: router_pb2.RouterServiceGenerateRequest, context: Context
-    ) -> AsyncIterator[router_pb2.RouterServiceGenerateResponse]:
+    ) -> AsyncGenerator[router_pb2.RouterServiceGenerateResponse, None]:
         """Accept a request and stream it; a Failure is the last message and the status."""
         accepted = await self._router.accept(
             request_from_pb(request), timeout_s=context.time_remaining()
@@ -43,7 +43,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
 
     async def Resume(
         self, request: router_pb2.RouterServiceResumeRequest, context: Context
-    ) -> AsyncIterator[router_pb2.RouterServiceResumeResponse]:
+    ) -> AsyncGenerator[router_pb2.RouterServiceResumeResponse, None]:
         """Stream a request from a position on, as Generate would have."""
         async with aclosing(self._router.resume(request.request_id, request.position)) as events:
             async for event in events:
