@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # The first interpreter that is new enough; override with `make setup PYTHON=...`.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
-  $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+  $$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 # Set to https://download.pytorch.org/whl/cpu where plain `pip install torch` would bring CUDA packages.
