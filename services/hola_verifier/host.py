@@ -142,12 +142,14 @@ class VerifierHost:
             entry.owner = None
             entry.used_ns = self._clock()
 
-    def finish(self, owner: object, entry: Session) -> int:
-        """Free a session in good order; the number of its rounds."""
-        if entry.owner is not owner or entry.cache is None:
-            return 0
-        self._release(entry, "done")
-        return entry.cache.rounds
+    def finish(self, owner: object, entry: Session) -> None:
+        """Free a session in good order, if it is still this stream's."""
+        if entry.owner is owner:
+            self._release(entry, "done")
+
+    def rounds(self, entry: Session) -> int:
+        """Blocks verified since the session was opened last."""
+        return 0 if entry.cache is None else entry.cache.rounds
 
     def sweep(self) -> None:
         """Free the sessions that nobody has used for the time to live."""

@@ -39,7 +39,7 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
                 yield verifier_response_to_pb(answer)
                 if isinstance(answer, Done):
                     return
-            yield verifier_response_to_pb(stream.finish())
+            yield verifier_response_to_pb(stream.hang_up())
         except HolaError as error:
             yield verifier_response_to_pb(failure_of(error))
             raise

@@ -33,17 +33,27 @@ class SessionStream:
                 self._session, opened = await self._host.open(self, message)
                 return opened
             case CancelSession():
-                return self.finish()
+                return self._finish()
 
-    def finish(self) -> Done:
-        """Free the session in good order."""
-        if self._session is None:
-            return Done(rounds=0)
-        session, self._session = self._session, None
-        return Done(rounds=self._host.finish(self, session))
+    def hang_up(self) -> Done:
+        """The caller sends nothing more, without CancelSession: the session waits for a takeover.
+
+        A cut stream can look like this, so it must not cost the cache.
+        """
+        rounds = 0 if self._session is None else self._host.rounds(self._session)
+        self.detach()
+        return Done(rounds=rounds)
 
     def detach(self) -> None:
         """The stream is over; a session that was not finished waits for a takeover. Idempotent."""
         if self._session is not None:
             self._host.detach(self, self._session)
             self._session = None
+
+    def _finish(self) -> Done:
+        if self._session is None:
+            return Done(rounds=0)
+        session, self._session = self._session, None
+        rounds = self._host.rounds(session)
+        self._host.finish(self, session)
+        return Done(rounds=rounds)

@@ -68,6 +68,11 @@ class WatchedEngine:
         if error is not None:
             raise error
 
+    def forget(self) -> None:
+        """Start counting anew."""
+        self.passes.clear()
+        self.closed_sessions = self._opened = 0
+
     def hold(self) -> None:
         """Stop the next pass until `release`."""
         self.may_run.clear()
@@ -117,8 +122,7 @@ class _WatchedSession:
 def target_of(engine: WatchedEngine) -> Target:
     """A target named "scripted" on an engine, probed; the probe's passes are not kept."""
     fingerprint = probe(engine)
-    engine.passes.clear()
-    engine.closed_sessions = 0
+    engine.forget()
     return Target(
         model="scripted",
         engine=engine,
@@ -218,7 +222,7 @@ async def eventually(holds: Callable[[], bool], what: str, timeout_s: float = 10
     """Wait until something holds that another task or thread brings about."""
     try:
         async with asyncio.timeout(timeout_s):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - the other side is a thread or a socket
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"never came true: {what}") from None
