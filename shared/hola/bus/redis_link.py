@@ -130,7 +130,7 @@ def is_lost(error: BaseException) -> bool:
 
 def is_no_group(error: ResponseError) -> bool:
     """True when the stream or its consumer group is gone (flushed, or lost with the server)."""
-    return "NOGROUP" in str(error)
+    return "NOGROUP" in str(error) or "no such key" in str(error).lower()
 
 
 def milliseconds(seconds: float) -> int:
