@@ -49,7 +49,7 @@ def _lines(family: Family, tasks: Sequence[str]) -> dict[str, list[dict[str, str
     if not wanted:
         which = f" for {', '.join(tasks)}" if tasks else ""
         raise ArtifactInvalid(
-            f"{family.name} ships no held-out questions{which}: {HELDOUT_FOLDER}/*.jsonl is missing",
+            f"{family.name} has no held-out questions{which}: no {HELDOUT_FOLDER}/*.jsonl",
             path=family.path,
         )
     return {file.stem: _read(file) for file in wanted}

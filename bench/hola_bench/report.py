@@ -72,10 +72,11 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip().lower() in ("model name", "model", "hardware") and value.strip():
-            return value.strip()
+    pairs = (line.partition(":") for line in lines)
+    facts = {key.strip().lower(): value.strip() for key, _, value in pairs}
+    for key in ("model name", "model", "hardware"):  # x86, then what arm64 boards may have
+        if facts.get(key):
+            return facts[key]
     return platform.processor() or platform.machine()
 
 

@@ -1,8 +1,8 @@
-"""`hola bench`: measurements with one form of result, as a table or one JSON object."""
+"""`hola bench`: measurements with one form of result, as tables or one JSON object."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -12,15 +12,53 @@ from rich.table import Table
 from hola_bench import registry
 from hola_bench.report import Report, print_report
 from hola_cli.door import settings_for
+from hola_cli.flatten import flat
 from hola_cli.jsonform import dump
-from hola_cli.options import DoorOptions, JsonOption, ModelOption, ModelsDirOption
+from hola_cli.logs import quiet
+from hola_cli.options import FamilyOptions, JsonOption
 
 app = typer.Typer(no_args_is_help=True, help="Measure, in one form for every benchmark.")
 
-SeedOption = Annotated[int, typer.Option(help="Seed of everything drawn at random.")]
-PromptsOption = Annotated[
-    int | None, typer.Option(min=1, help="Prompts to use. Default: all needed.")
-]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExactnessOptions:
+    """What `hola bench exactness` compares."""
+
+    prompts: Annotated[
+        int, typer.Option(min=1, help="Prompts, each at temperatures 0, 0.7 and 1.")
+    ] = 500
+    configurations: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Only these, separated by commas. Default: all."),
+    ] = None
+    case: Annotated[
+        str | None,
+        typer.Option(metavar="PROMPT@TEMPERATURE", help="Only this one, to replay a mismatch."),
+    ] = None
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens per output.")] = 32
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core, at most 4.")] = 0
+    seed: SeedOption = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedOptions:
+    """What `hola bench speed` times."""
+
+    prompts: Annotated[int, typer.Option(min=1, help="Word problems per repeat.")] = 8
+    repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats.")] = 5
+    max_tokens: Annotated[int, typer.Option(min=2, help="Most tokens per output.")] = 96
+    scale: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Scale family to time as well; `auto` makes one of about 0.4 B parameters in "
+            "the cache folder (needs the compress extra); `none` leaves it out.",
+        ),
+    ] = "auto"
+    threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: one per core.")] = 0
+    seed: SeedOption = 0
 
 
 @app.command("list")
@@ -41,24 +79,12 @@ def list_benches(json: JsonOption = False) -> None:
 
 
 @app.command("exactness")
-def exactness(
-    prompts: Annotated[
-        int, typer.Option(min=1, help="Prompts, each at temperatures 0, 0.7 and 1.")
-    ] = 500,
-    configurations: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="Only these, separated by commas. Default: all."),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens per output.")] = 32,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core, at most 4.")] = 0,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
-    model: ModelOption = None,
-    models_dir: ModelsDirOption = None,
-) -> None:
+@flat
+def exactness(what: ExactnessOptions, family: FamilyOptions, json: JsonOption = False) -> None:
     """Compare speculative output with plain decoding, token by token, and count differences.
 
-    Exit code 1 when there is a mismatch. Each mismatch prints the line that replays it.
+    Exit code 1 when there is a mismatch or sampling is off. Each mismatch prints the line that
+    replays it.
 
     Examples:
 
@@ -68,41 +94,27 @@ def exactness(
     """
     from hola_bench.exactness import Options
 
-    settings = settings_for(DoorOptions(model=model, models_dir=models_dir, embedded=True))
+    settings = settings_for(family)
+    quiet(settings)
     options = Options(
-        models_dir=Path(settings.models_dir),
+        models_dir=settings.models_dir,
         model=settings.model,
-        prompts=prompts,
-        configurations=tuple(configurations.split(",")) if configurations else (),
-        max_tokens=max_tokens,
-        jobs=jobs,
-        seed=seed,
+        prompts=what.prompts,
+        configurations=tuple(what.configurations.split(",")) if what.configurations else (),
+        case=what.case or "",
+        max_tokens=what.max_tokens,
+        jobs=what.jobs,
+        seed=what.seed,
     )
     report = registry.run("exactness", options)
     _show(report, json)
-    if report.headline["mismatches"]:
+    if report.headline["mismatches"] or report.details["chi2"]["alarms"]:
         raise typer.Exit(1)
 
 
 @app.command("speed")
-def speed(
-    prompts: Annotated[int, typer.Option(min=1, help="Prompts per ladder and repeat.")] = 12,
-    repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats.")] = 5,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens per output.")] = 96,
-    scale: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR",
-            help="Scale family to time as well; `auto` makes one of about 0.4 B parameters in "
-            "the cache folder (needs the compress extra); `none` leaves it out.",
-        ),
-    ] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: one per core.")] = 0,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
-    model: ModelOption = None,
-    models_dir: ModelsDirOption = None,
-) -> None:
+@flat
+def speed(what: SpeedOptions, family: FamilyOptions, json: JsonOption = False) -> None:
     """Time every ladder against plain decoding, and the protocol's own cost.
 
     Slower ladders are published like faster ones.
@@ -115,16 +127,17 @@ def speed(
     """
     from hola_bench.speed import Options
 
-    settings = settings_for(DoorOptions(model=model, models_dir=models_dir, embedded=True))
+    settings = settings_for(family)
+    quiet(settings)
     options = Options(
-        models_dir=Path(settings.models_dir),
+        models_dir=settings.models_dir,
         model=settings.model,
-        prompts=prompts,
-        repeats=repeats,
-        max_tokens=max_tokens,
-        scale=scale,
-        threads=threads,
-        seed=seed,
+        prompts=what.prompts,
+        repeats=what.repeats,
+        max_tokens=what.max_tokens,
+        scale=what.scale,
+        threads=what.threads,
+        seed=what.seed,
     )
     _show(registry.run("speed", options), json)
 

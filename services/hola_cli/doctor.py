@@ -28,7 +28,7 @@ from hola.models.family import Family, verify_digests
 from hola.models.store import ModelStore
 from hola_cli.door import settings_for
 from hola_cli.jsonform import dump
-from hola_cli.options import DoorOptions, JsonOption, ModelsDirOption
+from hola_cli.options import FamilyOptions, JsonOption, ModelsDirOption
 
 MIB = 2**20
 # What each extra brings, and what it is for. The base distribution is not listed: this runs on it.
@@ -102,7 +102,7 @@ def examine(bus: str | None, models_dir: str | None, *, quiet: bool) -> Iterator
     yield providers()
     yield memory()
     try:
-        settings = settings_for(DoorOptions(models_dir=models_dir))
+        settings = settings_for(FamilyOptions(models_dir=models_dir))
     except HolaError as error:
         yield Finding(
             check="settings", status=Status.broken, found=error.message, remedy="fix the variable"
@@ -187,7 +187,7 @@ def reach_bus(url: str) -> Finding:
 
 
 async def _ping(url: str) -> None:
-    from hola.bus import open_bus
+    from hola.bus.connect import open_bus
 
     async with asyncio.timeout(BUS_WAIT_S):
         bus = await open_bus(url)

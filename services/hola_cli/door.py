@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from hola.types import GenerateEvent, GenerateRequest, RouterInfo
-from hola_cli.options import DoorOptions
+from hola.types import GenerateEvent, GenerateRequest
+from hola_cli.logs import quiet
+from hola_cli.options import DoorOptions, FamilyOptions
 
 if TYPE_CHECKING:
     from hola.config import Settings
+    from hola_router.generate import Router
 
 
 class Door(Protocol):
@@ -29,10 +31,6 @@ class Door(Protocol):
         """End a request; False when it had already ended. Raises UnknownRequest."""
         ...
 
-    async def info(self) -> RouterInfo:
-        """Models and limits."""
-        ...
-
 
 @asynccontextmanager
 async def open_door(options: DoorOptions) -> AsyncIterator[Door]:
@@ -42,10 +40,12 @@ async def open_door(options: DoorOptions) -> AsyncIterator[Door]:
     ConfigError, UnknownModel, ArtifactCorrupt, ArtifactInvalid, MemoryBudgetExceeded, MissingExtra.
     """
     address = router_address(options)
+    settings = settings_for(options)
+    quiet(settings)
     if address:
         from hola.rpc.router_client import RouterClient
 
-        client = RouterClient(address, settings_for(options))
+        client = RouterClient(address, settings)
         try:
             yield client
         finally:
@@ -53,8 +53,27 @@ async def open_door(options: DoorOptions) -> AsyncIterator[Door]:
     else:
         from hola_cli.node import open_node
 
-        async with open_node(settings_for(options)) as node:
-            yield node.router
+        async with open_node(settings) as node:
+            yield Embedded(node.router)
+
+
+class Embedded:
+    """The router of a node in this process, as a Door."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateEvent]:
+        """As Door.generate."""
+        return self._router.generate(request)
+
+    def resume(self, request_id: str, position: int = 0) -> AsyncIterator[GenerateEvent]:
+        """As Door.resume."""
+        return self._router.resume(request_id, position)
+
+    async def cancel(self, request_id: str) -> bool:
+        """As Door.cancel."""
+        return await self._router.cancel(request_id)
 
 
 def router_address(options: DoorOptions) -> str:
@@ -64,7 +83,7 @@ def router_address(options: DoorOptions) -> str:
     return options.router or os.environ.get("HOLA_ROUTER", "")
 
 
-def settings_for(options: DoorOptions) -> Settings:
+def settings_for(options: FamilyOptions) -> Settings:
     """HOLA_* of the environment under what the command line says. Raises ConfigError."""
     from hola.config import load_settings
 

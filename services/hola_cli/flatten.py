@@ -25,7 +25,7 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
         command(**values)
 
-    del run.__wrapped__  # type: ignore[attr-defined]
+    del run.__wrapped__
     flattened: list[inspect.Parameter] = []
     for name, parameter in parameters.items():
         if name in groups:

@@ -24,7 +24,7 @@ EPILOG = (
 class HolaGroup(TyperGroup):
     """Turns every error of a command into one line on stderr and the error's exit code."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the code of the HolaError it ended with."""
         try:
             return super().invoke(ctx)

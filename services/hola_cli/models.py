@@ -17,7 +17,7 @@ from hola.models.store import ModelStore
 from hola_cli.doctor import MIB, read_all
 from hola_cli.door import settings_for
 from hola_cli.jsonform import dump
-from hola_cli.options import DoorOptions, JsonOption, ModelsDirOption
+from hola_cli.options import FamilyOptions, JsonOption, ModelsDirOption
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect and add model families.")
 
@@ -139,7 +139,7 @@ def add(
 
 
 def _store(models_dir: str | None) -> ModelStore:
-    root = settings_for(DoorOptions(models_dir=models_dir, embedded=True)).models_dir
+    root = settings_for(FamilyOptions(models_dir=models_dir)).models_dir
     if not Path(root).is_dir():
         raise ArtifactInvalid(
             f"the models folder {root} does not exist: set HOLA_MODELS_DIR or --models-dir",

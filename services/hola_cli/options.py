@@ -186,11 +186,17 @@ class SpeculationOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoorOptions:
-    """Which router answers: a remote one, or a node inside this process."""
+class FamilyOptions:
+    """Which model family is meant."""
 
     model: ModelOption = None
     models_dir: ModelsDirOption = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorOptions(FamilyOptions):
+    """Which router answers: a remote one, or a node inside this process."""
+
     router: Annotated[
         str | None,
         typer.Option(

@@ -18,7 +18,7 @@ OUTCOME_STYLES = {
     Outcome.PLAIN: Style(),
 }
 # C0 and C1 controls but newline and tab: a model must not drive the terminal.
-_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160))}
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "�")
 del _CONTROLS[ord("\n")], _CONTROLS[ord("\t")]
 
 

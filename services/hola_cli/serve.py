@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 from hola.config import Settings
+from hola.telemetry import configure_logging
 from hola_cli.door import settings_for
 from hola_cli.jsonform import dump
-from hola_cli.options import DoorOptions, JsonOption, ModelOption, ModelsDirOption
+from hola_cli.options import FamilyOptions, JsonOption, ModelOption, ModelsDirOption
 
-DEFAULT_LISTEN = "127.0.0.1:7070"
+MEMORY = "memory:"
 
 
 def command(
@@ -25,8 +26,7 @@ def command(
             "--listen",
             "-l",
             metavar="ADDRESS",
-            help=f"Where the router serves. Default: HOLA_LISTEN, else {DEFAULT_LISTEN}; port 0 "
-            "picks a free one.",
+            help="Where to serve. Default: HOLA_LISTEN, else 127.0.0.1:7070; port 0 picks one.",
         ),
     ] = None,
     bus: Annotated[
@@ -51,31 +51,29 @@ def command(
 
     `HOLA_INSECURE=1 hola node --listen 0.0.0.0:7070 --bus redis://localhost:6379/0`
     """
-    settings = settings_for(DoorOptions(model=model, models_dir=models_dir, embedded=True))
-    update = {
-        "listen": listen or os.environ.get("HOLA_LISTEN", "") or DEFAULT_LISTEN,
-        "bus": bus or os.environ.get("HOLA_BUS", "") or "memory:",
-    }
-    asyncio.run(_serve(settings.model_copy(update=update), json))
+    settings = settings_for(FamilyOptions(model=model, models_dir=models_dir))
+    configure_logging("node", settings)
+    where = listen or settings.listen_on("router")
+    asyncio.run(_serve(settings, where, bus or os.environ.get("HOLA_BUS", "") or MEMORY, json))
 
 
-async def _serve(settings: Settings, json: bool) -> None:
+async def _serve(settings: Settings, listen: str, bus: str, json: bool) -> None:
     from hola_cli.node import open_node
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    async with open_node(settings) as node:
-        _announce(node.address, settings, json)
+    async with open_node(settings, listen=listen, bus=bus) as node:
+        _announce(node.address, settings.model, bus, json)
         await stopping.wait()
     print("stopped", file=sys.stderr)
 
 
-def _announce(address: str, settings: Settings, json: bool) -> None:
+def _announce(address: str, model: str, bus: str, json: bool) -> None:
     if json:
-        dump({"address": address, "model": settings.model, "bus": settings.bus})
+        dump({"address": address, "model": model, "bus": bus})
         return
-    print(f"serving {settings.model} at {address}", flush=True)
+    print(f"serving {model} at {address}", flush=True)
     print(f'  hola generate --router {address} "your prompt"', flush=True)
     print("Ctrl-C stops it.", flush=True)

@@ -22,7 +22,7 @@ Probabilities = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChiSquared:
-    """One test: the statistic, its degrees of freedom, and the probability of one at least as big."""
+    """One test: the statistic, its degrees of freedom, and the chance of one as big."""
 
     name: str
     draws: int

@@ -1,0 +1,98 @@
+"""Stops verifier links in mid-stream, so that a crash can be made to hit there and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from hola.ports import VerifierLink, VerifierPort
+from hola.types import (
+    Open,
+    Verdict,
+    VerifierInfo,
+    VerifierRequest,
+    VerifierResponse,
+)
+
+
+class HeldVerifier:
+    """A VerifierPort whose sessions each stop before the verdict that `hold_at` numbers.
+
+    `hold_at(session_id)` is the number of verdicts a session gets before it is held, once;
+    `stopped` counts the sessions that are held or over, `release` lets all go on.
+    """
+
+    def __init__(self, inner: VerifierPort, hold_at: Callable[[str], int]) -> None:
+        self._inner = inner
+        self._hold_at = hold_at
+        self._released = asyncio.Event()
+        self._stopped = asyncio.Condition()
+        self._names: set[str] = set()
+
+    @property
+    def address(self) -> str:
+        """The inner verifier's."""
+        return self._inner.address
+
+    async def info(self) -> VerifierInfo:
+        """The inner verifier's."""
+        return await self._inner.info()
+
+    async def connect(self) -> VerifierLink:
+        """A link that will stop."""
+        return _HeldLink(self, await self._inner.connect())
+
+    async def close(self) -> None:
+        """Close the inner verifier."""
+        await self._inner.close()
+
+    def release(self) -> None:
+        """Let every session go on, now and later."""
+        self._released.set()
+
+    async def note_stopped(self, name: str) -> None:
+        """A session is held, or has ended before it was."""
+        async with self._stopped:
+            self._names.add(name)
+            self._stopped.notify_all()
+
+    async def wait_stopped(self, names: set[str]) -> None:
+        """Return when all these sessions are held or over."""
+        async with self._stopped:
+            await self._stopped.wait_for(lambda: names <= self._names)
+
+    async def pass_or_hold(self, name: str, verdicts: int) -> None:
+        """Called before a session's next verdict is received."""
+        if verdicts >= self._hold_at(name) and not self._released.is_set():
+            await self.note_stopped(name)
+            await self._released.wait()
+
+
+class _HeldLink:
+    """One link, counting its verdicts."""
+
+    def __init__(self, port: HeldVerifier, inner: VerifierLink) -> None:
+        self._port = port
+        self._inner = inner
+        self._name = ""
+        self._verdicts = 0
+        self._opened = False
+
+    async def send(self, message: VerifierRequest) -> None:
+        """As the inner link's; notes the session's id."""
+        if isinstance(message, Open):
+            self._name = message.session_id
+        await self._inner.send(message)
+
+    async def receive(self) -> VerifierResponse:
+        """As the inner link's, but held when it is time."""
+        if self._opened:
+            await self._port.pass_or_hold(self._name, self._verdicts)
+        answer = await self._inner.receive()
+        self._opened = True
+        self._verdicts += isinstance(answer, Verdict)
+        return answer
+
+    async def close(self) -> None:
+        """As the inner link's."""
+        await self._inner.close()
