@@ -126,3 +126,11 @@ def _byte_alphabet() -> list[str]:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + at) for at in range(len(others))]
+
+
+def exported(root: Path, architecture: str = "llama", precision: str = "fp32") -> Path:
+    """The export of a random checkpoint below `root`; built on the first call only."""
+    checkpoint, folder = root / architecture, root / f"{architecture}-{precision}"
+    if not checkpoint.is_dir():
+        write_checkpoint(checkpoint, architecture)
+    return folder if folder.is_dir() else export(checkpoint, folder, precision)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hola.engines.decoder_config import DecoderConfig
-from hola.errors import ArtifactInvalid, EngineFailure, InvalidRequest, PromptTooLong
+from hola.errors import ArtifactInvalid, EngineFailure, PromptTooLong
 from hola.ports import Logits
 
 LARGEST_CHUNK = 64
@@ -154,11 +154,9 @@ class OnnxSession:
             self._append(chunk)
 
     def truncate(self, length: int) -> None:
-        """Forget all tokens from `length` on; constant time. Raises InvalidRequest if longer."""
+        """Forget all tokens from `length` on; constant time. Raises EngineFailure if there are fewer."""
         if not 0 <= length <= self._length:
-            raise InvalidRequest(
-                f"cannot truncate {self._length} tokens to {length}", field="length"
-            )
+            raise EngineFailure(f"cannot truncate {self._length} tokens to {length}")
         self._length = length
 
     def close(self) -> None:
