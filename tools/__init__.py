@@ -1,0 +1,1 @@
+"""Tools that make the models HOLA ships and the ones its benches need."""

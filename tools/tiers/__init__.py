@@ -1,0 +1,1 @@
+"""The demo tiers: the text they learn, their training, export and evaluation."""
