@@ -36,6 +36,7 @@ from hola.types import (
     Opened,
     Verdict,
     VerifierRequest,
+    VerifierResponse,
 )
 
 log = get_logger(__name__)
@@ -121,6 +122,7 @@ class _Shell:
         self._key = key
         self._patience = patience
         self._link: VerifierLink | None = None
+        self._question: _Question | None = None
         self._opened = False
 
     async def play(self) -> None:
@@ -160,14 +162,20 @@ class _Shell:
     async def hang_up(self) -> None:
         """Have the verifier free the session; a verifier that is gone has its own time limit."""
         link, self._link = self._link, None
+        question, self._question = self._question, None
         if link is None:
             return
         try:
             async with asyncio.timeout(HANG_UP_S):
+                if question is not None:
+                    await question.sent.wait()
                 await link.send(CancelSession())
+                if question is not None:
+                    await asyncio.wait({question.answer})
         except (HolaError, TimeoutError):
             log.debug("verifier_session_left_to_its_ttl", request_id=self._key)
         finally:
+            await _drop(question)
             await link.close()
 
     async def _recover(self, first: Sequence[Action], loss: HolaError) -> Sequence[Action]:
@@ -191,10 +199,10 @@ class _Shell:
         if self._link is None:
             self._link = await self._connect()
         began_ns = time.perf_counter_ns()
-        await self._link.send(message)
+        self._question = _Question(self._link, message)
         try:
             async with asyncio.timeout(self._patience.answer_s):
-                answer = await self._link.receive()
+                answer = await asyncio.shield(self._question.answer)
         except TimeoutError:
             raise SessionLost(f"no answer within {self._patience.answer_s} s") from None
         elapsed_ns = time.perf_counter_ns() - began_ns
@@ -216,6 +224,8 @@ class _Shell:
 
     async def _drop_link(self) -> None:
         link, self._link = self._link, None
+        question, self._question = self._question, None
+        await _drop(question)
         if link is not None:
             await link.close()
 
@@ -233,3 +243,28 @@ class _Shell:
             await self._emit(event)
         except HolaError as error:
             raise _EmitFailed(error) from error
+
+
+class _Question:
+    """A message and the wait for its answer, in a task that outlives the cancelled request.
+
+    Cancelling a gRPC read or write ends the call, and then CancelSession could not be sent.
+    """
+
+    def __init__(self, link: VerifierLink, message: VerifierRequest) -> None:
+        self.sent = asyncio.Event()
+        self.answer = asyncio.create_task(self._ask(link, message))
+
+    async def _ask(self, link: VerifierLink, message: VerifierRequest) -> VerifierResponse:
+        try:
+            await link.send(message)
+        finally:
+            self.sent.set()
+        return await link.receive()
+
+
+async def _drop(question: _Question | None) -> None:
+    """Stop waiting for an answer that nobody wants any more."""
+    if question is not None:
+        question.answer.cancel()
+        await asyncio.gather(question.answer, return_exceptions=True)

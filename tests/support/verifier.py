@@ -45,15 +45,15 @@ class WatchedEngine:
         self.may_run.set()
         self.entered = threading.Event()
         self.fail_next: Exception | None = None
-        self._opened = 0
+        self.opened_sessions = 0
 
     @property
     def info(self) -> EngineInfo:
         return replace(self.scripted.info, kv_bytes_per_token=self._kv_bytes_per_token)
 
     def open(self, capacity: int) -> EngineSession:
-        self._opened += 1
-        return _WatchedSession(self, self._opened, self.scripted.open(capacity))
+        self.opened_sessions += 1
+        return _WatchedSession(self, self.opened_sessions, self.scripted.open(capacity))
 
     def close(self) -> None:
         self.scripted.close()
@@ -71,7 +71,7 @@ class WatchedEngine:
     def forget(self) -> None:
         """Start counting anew."""
         self.passes.clear()
-        self.closed_sessions = self._opened = 0
+        self.closed_sessions = self.opened_sessions = 0
 
     def hold(self) -> None:
         """Stop the next pass until `release`."""
