@@ -68,9 +68,7 @@ def ladder_factory(names: tuple[str, ...], random: Random, sampling: SamplingPar
                 # A drafter may also know less of the context than the target.
                 session = ScriptedEngine(script).open(random.choice([160, 160, 90]))
                 tiers.append(Tier(name=name, session=session, eos_token_ids=(EOS,)))
-        return build_ladder(
-            tiers, sampling, lookup="lookup" in names, entropy_threshold=tau
-        )
+        return build_ladder(tiers, sampling, lookup="lookup" in names, entropy_threshold=tau)
 
     return new_ladder
 
