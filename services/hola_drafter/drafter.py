@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hola import __version__
 from hola.convert import failure_of
@@ -78,7 +79,7 @@ class Drafter:
         self._closing: set[asyncio.Task[Timed[None]]] = set()
         self._active = 0
 
-    def info(self) -> DrafterInfo:
+    async def info(self) -> DrafterInfo:
         """What this drafter runs."""
         return DrafterInfo(
             version=__version__,
@@ -92,8 +93,11 @@ class Drafter:
     async def generate(self, job: GenerateJob) -> AsyncGenerator[GenerateEvent, None]:
         """Events of one request: Started, Tokens..., then Summary or Failure.
 
-        Closing the iterator stops the compute here and at the verifier.
+        A job without request id gets one. Closing the iterator stops the compute here and at the
+        verifier.
         """
+        if not job.request_id:
+            job = replace(job, request_id=uuid.uuid4().hex)
         events: asyncio.Queue[GenerateEvent] = asyncio.Queue(MAX_UNREAD)
         running = asyncio.create_task(self.run(job, events.put))
         ended = False

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -29,8 +27,6 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServiceServicer):
     ) -> AsyncGenerator[drafter_pb2.DrafterServiceGenerateResponse, None]:
         """Stream a generation; a Failure is the last message and the status."""
         job = job_from_pb(request.job)
-        if not job.request_id:
-            job = replace(job, request_id=uuid.uuid4().hex)
         async with aclosing(self._drafter.generate(job)) as events:
             async for event in events:
                 yield drafter_pb2.DrafterServiceGenerateResponse(event=event_to_pb(event))
@@ -41,4 +37,4 @@ class DrafterServicer(drafter_pb2_grpc.DrafterServiceServicer):
         self, request: drafter_pb2.DrafterServiceInfoRequest, context: Context
     ) -> drafter_pb2.DrafterServiceInfoResponse:
         """What the drafter runs."""
-        return drafter_info_to_pb(self._drafter.info())
+        return drafter_info_to_pb(await self._drafter.info())
