@@ -64,7 +64,9 @@ def test_make_help_lists_the_real_targets_and_no_others():
 )
 def test_every_make_target_named_in_a_text_exists(path):
     text = (REPO / path).read_text("utf-8")
-    named = set(re.findall(r"(?:`|'|entry: |exec )make ([a-z][a-z0-9-]*)", text))
+    inline = re.findall(r"(?:`|'|entry: |exec )make ([a-z][a-z0-9-]*)", text)
+    fenced = re.findall(r"^(?:\$ )?make ([a-z][a-z0-9-]*)(?: +#.*)?$", text, re.MULTILINE)
+    named = set(inline + fenced)
     assert named or path == "Makefile"
     assert named <= DOCUMENTED
 
