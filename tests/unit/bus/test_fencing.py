@@ -1,0 +1,98 @@
+"""Any interleaving of writers that come, stall and come back leaves one gapless journal."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hola.bus.memory import MemoryBus, MemoryStore
+from hola.errors import Fenced
+from hola.types import GenerateEvent, Summary
+from tests.support.bus import by, failure, job, summary, token_ids, tokens
+
+WRITERS = 3
+LENGTH = 40
+
+
+@dataclass(slots=True)
+class Writer:
+    """A drafter: how far it believes the output to be, and whether it is still at it."""
+
+    name: str
+    bus: MemoryBus
+    position: int = 0
+    is_running: bool = False
+
+
+async def act(writer: Writer, action: str, count: int) -> None:
+    """One step of a writer. Only "take" starts one; being fenced, or the end, stops it."""
+    if action == "take":
+        entries = await writer.bus.journal.read("r1")
+        writer.position = len(token_ids(entries))
+        writer.is_running = not (entries and isinstance(entries[-1].event, Summary))
+    elif writer.is_running:
+        count = min(count, LENGTH - writer.position)
+        event: GenerateEvent = tokens(writer.position, count) if count else summary(LENGTH)
+        writer.is_running = count > 0
+        try:
+            await writer.bus.journal.append("r1", by(writer.name, event))
+        except Fenced:
+            writer.is_running = False
+        writer.position += count
+
+
+steps = st.lists(
+    st.tuples(
+        st.integers(0, WRITERS - 1), st.sampled_from(["take", "write", "write"]), st.integers(1, 7)
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+def test_any_interleaving_leaves_one_gapless_journal(plan: list[tuple[int, str, int]]) -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        writers = [Writer(f"w{i}", MemoryBus(store=store)) for i in range(WRITERS)]
+        reader = MemoryBus(store=store)
+        await reader.jobs.publish(job())
+        for index, action, count in plan:
+            await act(writers[index], action, count)
+            entries = await reader.journal.read("r1")  # raises on a gap
+            assert token_ids(entries) == list(range(len(token_ids(entries))))
+        # Whatever happened, the next owner brings it to its end, once.
+        heir = Writer("heir", MemoryBus(store=store))
+        await act(heir, "take", 0)
+        while heir.is_running:
+            await act(heir, "write", 7)
+        entries = await reader.journal.read("r1")
+        assert token_ids(entries) == list(range(LENGTH))
+        assert [isinstance(entry.event, Summary) for entry in entries].count(True) == 1
+        assert isinstance(entries[-1].event, Summary)
+
+    asyncio.run(run())
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_a_writer_that_lost_the_journal_cannot_end_it(plan: list[tuple[int, str, int]]) -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        stale, owner = (Writer(name, MemoryBus(store=store)) for name in ("stale", "owner"))
+        await stale.bus.jobs.publish(job())
+        await act(stale, "take", 0)
+        for _, _, count in plan[: LENGTH // 14]:
+            await act(stale, "write", count)
+        await act(owner, "take", 0)
+        await act(owner, "write", 3)
+        try:
+            await stale.bus.journal.append("r1", by("stale", failure()))
+        except Fenced:
+            return
+        raise AssertionError("the stale writer's failure ended the owner's journal")
+
+    asyncio.run(run())
