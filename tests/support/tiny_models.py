@@ -110,7 +110,8 @@ def export(checkpoint: Path, folder: Path, precision: str) -> Path:
     """Write `checkpoint` as an onnxruntime-genai directory, in this process."""
     from onnxruntime_genai.models.builder import create_model, parse_extra_options
 
-    arguments = (None, str(checkpoint), str(folder), precision, "cpu", str(folder / "cache"))
+    provider = "cuda" if precision == "fp16" else "cpu"  # as hola.models.checkpoint does
+    arguments = (None, str(checkpoint), str(folder), precision, provider, str(folder / "cache"))
     level = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:

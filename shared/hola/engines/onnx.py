@@ -163,6 +163,11 @@ def _describe(ort: Any, config: DecoderConfig, runtime: Any) -> Graph:
         raise ArtifactInvalid(f"{where}: the graph has no input {missing[0]}")
     if missing := sorted({config.logits, *config.present_names} - outputs.keys()):
         raise ArtifactInvalid(f"{where}: the graph has no output {missing[0]}")
+    vocab_size = outputs[config.logits].shape[-1]
+    if isinstance(vocab_size, int) and vocab_size != config.vocab_size:
+        raise ArtifactInvalid(
+            f"{where}: vocab_size is {config.vocab_size}, the graph gives {vocab_size} logits"
+        )
     shapes = []
     for name in config.past_names:
         heads, size = inputs[name].shape[1], inputs[name].shape[3]

@@ -154,7 +154,7 @@ class OnnxSession:
             self._append(chunk)
 
     def truncate(self, length: int) -> None:
-        """Forget all tokens from `length` on; constant time. Raises EngineFailure if there are fewer."""
+        """Forget all tokens from `length` on; constant time. Raises EngineFailure beyond it."""
         if not 0 <= length <= self._length:
             raise EngineFailure(f"cannot truncate {self._length} tokens to {length}")
         self._length = length

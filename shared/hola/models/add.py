@@ -50,10 +50,9 @@ def add_model(
         raise InvalidRequest(f"there already is a model {name!r}", field="name")
     report = progress or _silent
     root = store.roots[-1]
-    root.mkdir(parents=True, exist_ok=True)
     staging = root / f".{name}.{os.getpid()}.part"
     try:
-        staging.mkdir()
+        staging.mkdir(parents=True)
         names = [f"draft-{index + 1}" for index in range(len(drafts))]
         ladder = [
             _add_tier(staging / tier, draft, precision, report)

@@ -16,7 +16,10 @@ from typing import Any
 from hola.errors import ArtifactInvalid, InvalidRequest
 from hola.extras import check_installed, require
 
-PRECISIONS = ("int4", "int8", "fp16", "fp32")
+# The builder writes half precision with an attention that works in place only when asked for
+# CUDA; onnxruntime runs that graph on the CPU as well.
+_EXPORTED_FOR = {"int4": "cpu", "int8": "cpu", "fp16": "cuda", "fp32": "cpu"}
+PRECISIONS = tuple(_EXPORTED_FOR)
 _BUILDER = "onnxruntime_genai.models.builder"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -45,7 +48,7 @@ def convert_checkpoint(
         check_installed(module, "compress")
     with tempfile.TemporaryDirectory(prefix="hola-convert-") as cache:
         _run_builder(source, destination, precision, Path(cache), progress)
-    _keep_context_exact(config, destination / "genai_config.json")
+    keep_context_exact(config, destination / "genai_config.json")
     return parameters
 
 
@@ -106,7 +109,7 @@ def _run_builder(
     progress: Callable[[str], None],
 ) -> None:
     command = [sys.executable, "-m", _BUILDER, "-i", str(source), "-o", str(destination)]
-    command += ["-p", precision, "-e", "cpu", "-c", str(cache)]
+    command += ["-p", precision, "-e", _EXPORTED_FOR[precision], "-c", str(cache)]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     with subprocess.Popen(
@@ -133,7 +136,7 @@ def _run_builder(
         )
 
 
-def _keep_context_exact(config: dict[str, Any], genai_config: Path) -> None:
+def keep_context_exact(config: dict[str, Any], genai_config: Path) -> None:
     """Shorten the context to where the exported graph still is the checkpoint's own model.
 
     The builder leaves out the sliding window of models that use it in all layers (Mistral 7B
