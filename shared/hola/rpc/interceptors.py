@@ -71,6 +71,7 @@ class _Call:
     def __init__(self, method: str, metrics: Metrics) -> None:
         self._method = method
         self._metrics = metrics
+        self._code = grpc.StatusCode.OK
 
     def single(self, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
         async def guarded(request: Any, context: Context) -> Any:
@@ -100,16 +101,14 @@ class _Call:
         request_id = str(metadata.get(REQUEST_ID_KEY, "")) or uuid.uuid4().hex
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         bind_ids(request_id=request_id)
-        started, code = time.monotonic(), "OK"
+        started = time.monotonic()
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
-            code = "CANCELLED"
+            self._code = grpc.StatusCode.CANCELLED
             raise
         finally:
-            if code == "OK" and context.code():
-                code = _name(context.code())
-            self._metrics.rpcs.labels(self._method, code).inc()
+            self._metrics.rpcs.labels(self._method, self._code.name).inc()
             self._metrics.rpc_seconds.labels(self._method).observe(time.monotonic() - started)
 
     async def _abort(self, context: Context, error: Exception) -> NoReturn:
@@ -121,7 +120,8 @@ class _Call:
             request_id = current_id("request_id")
             error = HolaError(f"internal error; the log has it under request {request_id}")
         trailing = (*(context.trailing_metadata() or ()), (DETAILS_KEY, status_details(error)))
-        await context.abort(code_of(error), error.message[:MAX_MESSAGE_CHARS], trailing)
+        self._code = code_of(error)
+        await context.abort(self._code, error.message[:MAX_MESSAGE_CHARS], trailing)
 
 
 class _Malformed:
@@ -151,9 +151,3 @@ def _well_formed(request: Any) -> Any:
 
 def _not_a_message() -> InvalidRequest:
     return InvalidRequest("the request's bytes are not a message of this call", field="message")
-
-
-def _name(code: Any) -> str:
-    if isinstance(code, grpc.StatusCode):
-        return code.name
-    return next((known.name for known in grpc.StatusCode if known.value[0] == code), str(code))
