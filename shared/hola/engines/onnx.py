@@ -11,6 +11,7 @@ from hola.engines.decoder_config import DecoderConfig, read_decoder_config
 from hola.engines.memory import MemoryBudget
 from hola.engines.onnx_session import LARGEST_CHUNK, Graph, OnnxSession, element
 from hola.engines.providers import (
+    check_provider,
     choose_providers,
     provider_name,
     session_options,
@@ -61,6 +62,7 @@ class OnnxEngine:
         try:
             options = session_options(ort, threads=threads, allow_spinning=allow_spinning)
             runtime = _load(ort, config, options, providers)
+            check_provider(provider, provider_name(runtime.get_providers()[0]))
             self._graph: Graph | None = _describe(ort, config, runtime)
             self._info = EngineInfo(
                 name=path.name,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 from typing import Any
 
 from hola.errors import ConfigError
@@ -45,9 +47,30 @@ def provider_name(execution_provider: str) -> str:
     return next((name for name, full in _PROVIDERS.items() if full == execution_provider), "cpu")
 
 
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def check_provider(wanted: str, got: str) -> None:
+    """Raise ConfigError when onnxruntime quietly fell back from an accelerator asked for by name.
+
+    It does so when the provider is built in but its driver or libraries cannot be loaded.
+    """
+    if wanted != "auto" and wanted != got:
+        raise ConfigError(
+            f"provider {wanted} could not be started (driver or libraries missing); got {got}",
+            provider=wanted,
+            got=got,
+        )
+
+
+def usable_cores(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores this process may use: its affinity, and its cgroup's share of CPU time rounded up."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = (cgroup_root / "cpu.max").read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # "max", or no cgroup v2: no limit
+        return cores
 
 
 def session_options(ort: Any, *, threads: int, allow_spinning: bool) -> Any:

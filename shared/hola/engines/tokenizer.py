@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hola.errors import ArtifactInvalid
+from hola.errors import ArtifactInvalid, InvalidRequest
 from hola.extras import require
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -41,7 +41,14 @@ class FileTokenizer:
         return self._vocab_size
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of text; special tokens written in it are honoured, none are added."""
+        """Token ids of text; special tokens written in it are honoured, none are added.
+
+        Raises InvalidRequest for half a surrogate pair, which is no character.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(f"the text is not valid Unicode: {error}") from error
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from hola.engines.providers import choose_providers, provider_name, usable_cores
+from hola.engines.providers import (
+    check_provider,
+    choose_providers,
+    provider_name,
+    usable_cores,
+)
 from hola.errors import ConfigError
 
 CPU, CUDA, TENSORRT = (
@@ -41,5 +48,26 @@ def test_short_names() -> None:
     assert [provider_name(name) for name in (CPU, CUDA, TENSORRT)] == ["cpu", "cuda", "tensorrt"]
 
 
-def test_there_is_a_core() -> None:
-    assert usable_cores() >= 1
+@pytest.mark.parametrize(("wanted", "got"), [("auto", "cpu"), ("auto", "cuda"), ("cpu", "cpu")])
+def test_what_was_asked_for(wanted: str, got: str) -> None:
+    check_provider(wanted, got)
+
+
+def test_quiet_fallback_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="driver"):
+        check_provider("cuda", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("100000 100000", 1), ("50000 100000", 1), ("1 100000", 1), ("max 100000", None)],
+)
+def test_cores_within_a_cgroup(tmp_path: Path, quota: str, cores: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert usable_cores(tmp_path) == (cores or usable_cores(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("text", ["", "1", "x y", "100 0"])
+def test_cores_with_an_unreadable_cgroup(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    assert usable_cores(tmp_path) == usable_cores(tmp_path / "none") >= 1

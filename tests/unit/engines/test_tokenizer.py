@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hola.engines.tokenizer import load_tokenizer, tokenizer_fingerprint
-from hola.errors import ArtifactInvalid
+from hola.errors import ArtifactInvalid, InvalidRequest
 from tests.support.tiny_models import write_tokenizer
 
 Edit = Callable[[dict[str, Any]], Any]
@@ -139,6 +139,11 @@ def test_specials_are_honoured_and_left_out(folder: Path) -> None:
     assert tokens[-1] == tokenizer.token_id("</s>") == 2
     assert tokenizer.decode(tokens) == "Hi"
     assert tokenizer.token_id("<nothing>") is None
+
+
+def test_half_a_surrogate_pair_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match="Unicode"):
+        load_tokenizer(folder).encode("a\ud800b")
 
 
 def test_half_a_character_becomes_a_replacement(folder: Path) -> None:
