@@ -1,0 +1,322 @@
+"""The job worker: takeover at any point, fencing, cancellation, bounds; one end per request."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from hola.bus.memory import MemoryBus, MemoryStore
+from hola.bus.streams import BusLimits
+from hola.engines.worker import EngineWorker
+from hola.errors import BusUnavailable
+from hola.types import (
+    Failure,
+    FinishReason,
+    JournalEntry,
+    SamplingParams,
+    SpeculationParams,
+    Started,
+    Summary,
+)
+from hola_drafter.drafter import Drafter
+from hola_drafter.history import History
+from hola_drafter.loop import Patience
+from hola_drafter.worker import JobWorker
+from tests.support.scripted_system import (
+    InProcessVerifier,
+    draft_model,
+    ids_of,
+    job,
+    plain_tokens,
+    text_of,
+)
+
+IDLE_S = 1000.0
+JOB = job(speculation=SpeculationParams(max_draft_tokens=3))
+
+
+@dataclass
+class Device:
+    """One drafter process: its own bus connection, worker thread and job worker."""
+
+    bus: MemoryBus
+    engine_worker: EngineWorker
+    worker: JobWorker
+    running: asyncio.Task[None] | None = None
+
+    def start(self, drain_s: float = 0.0) -> None:
+        self.running = asyncio.create_task(self.worker.run(drain_s=drain_s))
+
+    async def stop(self) -> None:
+        self.worker.stop()
+        if self.running is not None:
+            await self.running
+        await self.engine_worker.close()
+
+
+@dataclass
+class World:
+    """A store that outlives devices, with a clock that tests move."""
+
+    limits: BusLimits = field(
+        default_factory=lambda: BusLimits(job_idle_s=IDLE_S, running_ttl_s=1e6, block_s=0.02)
+    )
+    now: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(clock=lambda: self.now)
+        self.bus = self.connect()
+        self.devices: list[Device] = []
+
+    def connect(self) -> MemoryBus:
+        return MemoryBus(store=self.store, limits=self.limits)
+
+    def device(
+        self,
+        name: str,
+        verifier: InProcessVerifier,
+        *,
+        concurrency: int = 2,
+        idle_s: float = IDLE_S,
+    ) -> Device:
+        """A device that has not started to take jobs."""
+        bus, engine_worker = self.connect(), EngineWorker(name)
+        drafter = Drafter(
+            draft_model(), verifier, engine_worker, patience=Patience(verifier_wait_s=5)
+        )
+        worker = JobWorker(
+            bus,
+            drafter,
+            name=name,
+            concurrency=concurrency,
+            idle_s=idle_s,
+            bus_patience_s=0.2,
+        )
+        device = Device(bus, engine_worker, worker)
+        self.devices.append(device)
+        return device
+
+    async def events(self, request_id: str = "r1") -> list:
+        """All events of a request, waiting for its end."""
+        async with asyncio.timeout(20):
+            return [entry.event async for entry in self.bus.journal.follow(request_id)]
+
+    async def until_empty(self) -> None:
+        """Wait until every job has been acknowledged."""
+        async with asyncio.timeout(20):
+            while self.store.jobs:  # noqa: ASYNC110 - the worker's own tasks change it
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def world():
+    world = World()
+    yield world
+    for device in world.devices:
+        await device.stop()
+
+
+def check_one_end(events):
+    assert [e for e in events if isinstance(e, Summary | Failure)] == events[-1:]
+    assert sum(isinstance(e, Started) for e in events) <= 1
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - the engine's thread changes it
+            await asyncio.sleep(0.001)
+
+
+async def test_a_job_is_run_written_and_acknowledged(world):
+    verifier = InProcessVerifier()
+    world.device("a", verifier).start()
+    await world.bus.jobs.publish(JOB)
+    events = await world.events()
+    check_one_end(events)
+    assert ids_of(events) == plain_tokens(JOB.sampling)
+    await world.until_empty()
+    assert verifier.open_links == 0
+
+
+async def test_a_takeover_at_any_entry_goes_on_where_the_dead_one_stopped(world):
+    world.device("a", InProcessVerifier()).start()
+    await world.bus.jobs.publish(JOB)
+    whole = await world.events()
+    for written in range(len(whole)):
+        second = World()
+        await second.bus.jobs.publish(JOB)
+        dead = second.connect()
+        assert await dead.jobs.take("dead", timeout_s=1) is not None
+        for event in whole[:written]:
+            await dead.journal.append("r1", JournalEntry(event=event, writer="dead"))
+        second.now += IDLE_S
+        heir = second.device("heir", InProcessVerifier())
+        heir.start()
+        events = await second.events()
+        check_one_end(events)
+        assert ids_of(events) == ids_of(whole), f"taken over after {written} entries"
+        assert text_of(events) == text_of(whole), f"taken over after {written} entries"
+        assert events[-1].completion_tokens == len(ids_of(whole))
+        await second.until_empty()
+        await heir.stop()
+
+
+async def test_a_slow_drafter_is_fenced_and_leaves_no_trace(world):
+    slow_verifier = InProcessVerifier(hold=asyncio.Event())
+    slow_verifier.hold.set()
+    slow_verifier.fail = lambda n: slow_verifier.hold.clear() if n == 4 else None
+    slow = world.device("slow", slow_verifier)
+    slow.start()
+    await world.bus.jobs.publish(JOB)
+    await until(lambda: slow_verifier.messages == 5)
+    world.now += IDLE_S
+    world.device("quick", InProcessVerifier()).start()
+    events = await world.events()
+    check_one_end(events)
+    slow_verifier.hold.set()
+    await until(lambda: slow_verifier.open_links == 0)
+    assert await world.events() == events
+    assert ids_of(events) == plain_tokens(JOB.sampling)
+    await world.until_empty()
+
+
+async def test_cancel_frees_the_verifier_and_the_job(world):
+    verifier = InProcessVerifier()
+    world.device("a", verifier).start()
+    await world.bus.jobs.publish(replace(JOB, sampling=SamplingParams(max_tokens=3000)))
+    await until(lambda: verifier.messages > 3)
+    assert await world.bus.journal.cancel("r1")
+    events = await world.events()
+    check_one_end(events)
+    assert events[-1].finish_reason is FinishReason.CANCELLED
+    await world.until_empty()
+    assert verifier.open_links == 0
+    assert verifier.cancelled == ["r1"]
+
+
+async def test_a_job_cancelled_before_it_was_taken_is_dropped(world):
+    await world.bus.jobs.publish(JOB)
+    await world.bus.journal.cancel("r1")
+    verifier = InProcessVerifier()
+    world.device("a", verifier).start()
+    await world.until_empty()
+    assert verifier.opens == 0
+
+
+async def test_an_expired_job_ends_in_a_failure(world):
+    await world.bus.jobs.publish(replace(JOB, deadline_unix_ns=1))
+    verifier = InProcessVerifier()
+    world.device("a", verifier).start()
+    events = await world.events()
+    assert [event.reason for event in events] == ["DEADLINE_EXCEEDED"]
+    await world.until_empty()
+    assert verifier.opens == 0
+
+
+async def test_a_bad_job_ends_in_a_failure_and_the_next_one_runs(world):
+    await world.bus.jobs.publish(replace(JOB, request_id="bad", model="nope"))
+    await world.bus.jobs.publish(JOB)
+    world.device("a", InProcessVerifier()).start()
+    assert [event.reason for event in await world.events("bad")] == ["UNKNOWN_MODEL"]
+    assert ids_of(await world.events()) == plain_tokens(JOB.sampling)
+
+
+async def test_a_full_journal_still_gets_an_end():
+    world = World(limits=BusLimits(job_idle_s=IDLE_S, journal_limit=4, block_s=0.02))
+    verifier = InProcessVerifier()
+    device = world.device("a", verifier)
+    device.start()
+    await world.bus.jobs.publish(JOB)
+    events = await world.events()
+    check_one_end(events)
+    assert events[-1].reason == "OVERLOADED"
+    await world.until_empty()
+    await device.stop()
+    assert verifier.open_links == 0
+
+
+async def test_no_more_jobs_run_than_the_bound(world):
+    verifier = InProcessVerifier(hold=asyncio.Event())
+    world.device("a", verifier, concurrency=2).start()
+    for n in range(5):
+        await world.bus.jobs.publish(replace(JOB, request_id=f"r{n}"))
+    await until(lambda: verifier.opens == 2)
+    await asyncio.sleep(0.05)
+    assert verifier.opens == 2
+    verifier.hold.set()
+    for n in range(5):
+        assert ids_of(await world.events(f"r{n}")) == plain_tokens(JOB.sampling)
+
+
+async def test_stopping_leaves_an_unfinished_job_to_the_next(world):
+    verifier = InProcessVerifier(hold=asyncio.Event())
+    first = world.device("a", verifier)
+    first.start(drain_s=0.01)
+    await world.bus.jobs.publish(JOB)
+    await until(lambda: verifier.opens == 1)
+    first.worker.stop()
+    verifier.hold.set()
+    await first.running
+    assert verifier.open_links == 0
+    world.now += IDLE_S
+    world.device("b", InProcessVerifier()).start()
+    assert ids_of(await world.events()) == plain_tokens(JOB.sampling)
+
+
+async def test_a_bus_that_goes_away_for_a_moment_costs_nothing(world, monkeypatch):
+    device = world.device("a", InProcessVerifier())
+    append, losses = device.bus.journal.append, iter([True, False] * 200)
+
+    async def flaky(request_id, entry):
+        """Every other write arrives, but its answer is lost."""
+        await append(request_id, entry)
+        if next(losses):
+            raise BusUnavailable("the connection broke behind the write")
+
+    monkeypatch.setattr(device.bus.journal, "append", flaky)
+    device.start()
+    await world.bus.jobs.publish(JOB)
+    events = await world.events()
+    check_one_end(events)
+    assert ids_of(events) == plain_tokens(JOB.sampling)
+    await world.until_empty()
+
+
+async def test_a_bus_that_stays_away_stops_the_compute(world, monkeypatch):
+    verifier = InProcessVerifier()
+    device = world.device("a", verifier)
+
+    async def gone(request_id, entry):
+        raise BusUnavailable("no Redis")
+
+    monkeypatch.setattr(device.bus.journal, "append", gone)
+    device.start()
+    await world.bus.jobs.publish(replace(JOB, sampling=SamplingParams(max_tokens=3000)))
+    await until(lambda: verifier.opens == 1)
+    await until(lambda: verifier.open_links == 0)
+    assert world.store.jobs, "the job must stay for another drafter"
+
+
+async def test_heartbeats_keep_a_long_job():
+    world = World(limits=BusLimits(job_idle_s=0.2, block_s=0.02))
+    verifier = InProcessVerifier(hold=asyncio.Event())
+    device = world.device("a", verifier, idle_s=0.02)
+    device.start()
+    await world.bus.jobs.publish(JOB)
+    await until(lambda: verifier.opens == 1)
+    stored = next(iter(world.store.jobs.values()))
+    for _ in range(3):
+        world.now += 0.15
+        await until(lambda: stored.delivered_at == world.now)
+    assert stored.attempts == 1
+    verifier.hold.set()
+    assert ids_of(await world.events()) == plain_tokens(JOB.sampling)
+    await device.stop()
+
+
+def test_history_reads_what_was_committed():
+    assert History.of([]) == History()
+    failed = JournalEntry(event=Failure(reason="X", message="x", grpc_code=13))
+    assert History.of([failed]).ended

@@ -1,0 +1,295 @@
+"""The router's use case on an in-memory bus: what is queued, what is refused, who is given up."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from hola.bus.memory import MemoryBus
+from hola.errors import (
+    DuplicateRequest,
+    EmptyPrompt,
+    InvalidRequest,
+    InvalidSampling,
+    UnknownModel,
+    UnknownRequest,
+)
+from hola.models.store import ModelStore
+from hola.types import (
+    ChatMessage,
+    Exactness,
+    FinishReason,
+    GenerateRequest,
+    JournalEntry,
+    Outcome,
+    RetrievalPlan,
+    SamplingParams,
+    SpeculationParams,
+    Started,
+    Summary,
+    TokenEvent,
+    Tokens,
+)
+from hola_router.attachments import Attachments
+from hola_router.catalogue import Catalogue
+from hola_router.generate import Router, cut
+from hola_router.policy import RequestFacts, plan_retrieval
+
+MODEL = "scripted:seed=7"
+NOW = 1_000_000_000_000
+REQUEST = GenerateRequest(request_id="r1", prompt="Hello")
+STARTED = Started(
+    request_id="r1",
+    model=MODEL,
+    tiers=("target",),
+    fingerprint="",
+    exactness=Exactness.EXACT,
+    prompt_tokens=5,
+)
+SUMMARY = Summary(finish_reason=FinishReason.LENGTH, prompt_tokens=5, completion_tokens=6)
+
+
+def tokens(position, count):
+    return Tokens(
+        position=position,
+        tokens=tuple(
+            TokenEvent(token=at, text=str(at), tier=0, outcome=Outcome.PLAIN)
+            for at in range(position, position + count)
+        ),
+    )
+
+
+EVENTS = [STARTED, tokens(0, 1), tokens(1, 3), tokens(4, 2), SUMMARY]
+
+
+@pytest.fixture
+def bus():
+    return MemoryBus()
+
+
+@pytest.fixture
+async def router(bus, tmp_path):
+    router = make_router(bus, tmp_path)
+    yield router
+    await router.close()
+
+
+def make_router(bus, folder, *, grace_s=1000.0):
+    return Router(
+        bus=bus,
+        catalogue=Catalogue(ModelStore(folder), MODEL),
+        detach_grace_s=grace_s,
+        clock=lambda: NOW,
+        new_id=iter(["made-1", "made-2"]).__next__,
+    )
+
+
+async def write(bus, events):
+    for event in events:
+        await bus.journal.append("r1", JournalEntry(event=event, writer="d"))
+
+
+async def test_an_accepted_request_is_a_job(router, bus):
+    accepted = await router.accept(REQUEST, timeout_s=2.5)
+    assert accepted.plan is RetrievalPlan.NONE
+    delivery = await bus.jobs.take("d", timeout_s=1)
+    assert delivery.job == accepted.job
+    assert delivery.job.model == MODEL
+    assert delivery.job.prompt == "Hello"
+    assert delivery.job.accepted_unix_ns == NOW
+    assert delivery.job.deadline_unix_ns == NOW + 2_500_000_000
+
+
+async def test_a_request_without_id_gets_one_and_no_deadline(router):
+    accepted = await router.accept(replace(REQUEST, request_id=""))
+    assert accepted.job.request_id == "made-1"
+    assert accepted.job.deadline_unix_ns == 0
+
+
+TURNS = (ChatMessage(role="user", content="Hi"),)
+BAD = [
+    (replace(REQUEST, model="nope"), UnknownModel),
+    (replace(REQUEST, prompt=""), EmptyPrompt),
+    (replace(REQUEST, messages=TURNS), InvalidRequest),
+    (replace(REQUEST, request_id="a/b"), InvalidRequest),
+    (replace(REQUEST, request_id="x" * 129), InvalidRequest),
+    (replace(REQUEST, sampling=SamplingParams(temperature=float("nan"))), InvalidSampling),
+    (replace(REQUEST, sampling=SamplingParams(seed=2**63)), InvalidSampling),
+    (replace(REQUEST, sampling=SamplingParams(max_tokens=0)), InvalidSampling),
+    (replace(REQUEST, speculation=SpeculationParams(max_draft_tokens=65)), InvalidRequest),
+]
+
+
+@pytest.mark.parametrize(("request_", "error"), BAD)
+async def test_a_bad_request_is_refused_before_it_is_queued(router, bus, request_, error):
+    with pytest.raises(error):
+        await router.accept(request_)
+    assert await bus.jobs.depth() == 0
+
+
+async def test_an_id_can_be_used_once(router):
+    await router.accept(REQUEST)
+    with pytest.raises(DuplicateRequest):
+        await router.accept(REQUEST)
+
+
+async def test_the_plan_comes_with_the_first_event(router, bus):
+    accepted = await router.accept(REQUEST)
+    await write(bus, EVENTS)
+    got = [pair async for pair in router.attach(accepted)]
+    assert [event for event, _ in got] == EVENTS
+    assert [plan for _, plan in got] == [RetrievalPlan.NONE, None, None, None, None]
+
+
+@pytest.mark.parametrize("position", range(7))
+async def test_resume_cuts_what_the_client_has(router, bus, position):
+    await router.accept(REQUEST)
+    await write(bus, EVENTS)
+    got = [event async for event in router.resume("r1", position)]
+    assert got[0] == STARTED
+    assert got[-1] == SUMMARY
+    ids = [token.token for event in got[1:-1] for token in event.tokens]
+    assert ids == list(range(position, 6))
+
+
+async def test_resume_past_the_end_says_so(router, bus):
+    await router.accept(REQUEST)
+    await write(bus, EVENTS)
+    with pytest.raises(InvalidRequest, match="position 7"):
+        [event async for event in router.resume("r1", 7)]
+
+
+async def test_unknown_requests_are_not_found(router):
+    with pytest.raises(UnknownRequest):
+        [event async for event in router.resume("nobody")]
+    with pytest.raises(UnknownRequest):
+        await router.cancel("nobody")
+
+
+async def detach_in_mid_stream(router, bus, *, timeout_s=None):
+    """Attach, read one event, hang up."""
+    accepted = await router.accept(REQUEST, timeout_s=timeout_s)
+    await write(bus, EVENTS[:2])
+    async with aclosing(router.attach(accepted)) as events:
+        await anext(events)
+    await settle()
+
+
+async def test_without_grace_a_detached_request_is_cancelled(bus, tmp_path):
+    router = make_router(bus, tmp_path, grace_s=0.0)
+    await detach_in_mid_stream(router, bus)
+    events = [event async for event in router.resume("r1")]
+    assert events[-1].finish_reason is FinishReason.CANCELLED
+    await router.close()
+
+
+async def test_a_deadline_that_passed_cancels_at_once(router, bus):
+    await detach_in_mid_stream(router, bus, timeout_s=0.0)
+    events = [event async for event in router.resume("r1")]
+    assert events[-1].finish_reason is FinishReason.CANCELLED
+
+
+async def test_within_the_grace_nothing_is_cancelled(router, bus):
+    await detach_in_mid_stream(router, bus)
+    await write(bus, EVENTS[2:])
+    events = [event async for event in router.resume("r1")]
+    assert events == EVENTS
+
+
+class GaveUp:
+    """Counts what was given up."""
+
+    def __init__(self):
+        self.requests = []
+
+    async def __call__(self, request_id):
+        self.requests.append(request_id)
+
+
+async def settle():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_the_last_stream_out_starts_the_clock():
+    gave_up = GaveUp()
+    attachments = Attachments(gave_up, grace_s=0.0)
+    with attachments.attach("r1"):
+        with attachments.attach("r1"):
+            assert attachments.active_requests == 1
+        await settle()
+        assert gave_up.requests == []
+    assert attachments.active_requests == 0
+    await settle()
+    assert gave_up.requests == ["r1"]
+
+
+async def test_coming_back_stops_the_clock():
+    gave_up = GaveUp()
+    attachments = Attachments(gave_up, grace_s=0.0)
+    with attachments.attach("r1"):
+        pass
+    with attachments.attach("r1") as again:
+        await settle()
+        assert gave_up.requests == []
+        again.ended = True
+    await settle()
+    assert gave_up.requests == []
+
+
+async def test_a_stream_that_saw_the_end_gives_nothing_up():
+    gave_up = GaveUp()
+    attachments = Attachments(gave_up, grace_s=0.0)
+    with attachments.attach("r1") as stream:
+        stream.ended = True
+    await settle()
+    assert gave_up.requests == []
+
+
+async def test_closing_forgets_the_clocks():
+    gave_up = GaveUp()
+    attachments = Attachments(gave_up, grace_s=0.0)
+    with attachments.attach("r1"):
+        pass
+    await attachments.close()
+    await settle()
+    assert gave_up.requests == []
+
+
+async def test_a_request_that_cannot_be_given_up_is_only_logged():
+    async def unknown(request_id):
+        raise UnknownRequest("expired")
+
+    attachments = Attachments(unknown, grace_s=0.0)
+    with attachments.attach("r1"):
+        pass
+    await settle()
+    await attachments.close()
+
+
+def test_cut_leaves_events_without_tokens_alone():
+    assert cut(STARTED, 9) is STARTED
+    assert cut(SUMMARY, 9) is SUMMARY
+    assert cut(tokens(4, 2), 4) == tokens(4, 2)
+    assert cut(tokens(4, 2), 5) == tokens(5, 1)
+    assert cut(tokens(4, 2), 6) is None
+
+
+async def test_info_lists_the_scripted_default(router):
+    info = await router.info()
+    assert info.default_model == MODEL
+    assert [model.name for model in info.models] == [MODEL]
+
+
+def test_an_unknown_default_is_refused(tmp_path):
+    with pytest.raises(UnknownModel):
+        Catalogue(ModelStore(tmp_path), "demo")
+
+
+def test_nothing_is_retrieved_yet():
+    decision = plan_retrieval(RequestFacts(model="demo", question="Who is Anna?"))
+    assert decision.plan is RetrievalPlan.NONE
+    assert "demo" in decision.reason
