@@ -9,7 +9,7 @@ from typing import Annotated
 import grpc
 import grpc.aio
 import typer
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from hola.config import load_settings
 from hola.errors import HolaError, ServiceUnavailable
@@ -17,6 +17,8 @@ from hola.rpc.channel import open_channel
 from hola.rpc.errors import error_from_call
 from hola_cli.jsonform import dump
 from hola_cli.options import JsonOption
+
+CHECK = "/grpc.health.v1.Health/Check"
 
 
 def command(
@@ -55,8 +57,12 @@ async def ask(address: str, service: str, timeout_s: float) -> str:
     channel = open_channel(address, load_settings(os.environ))
     request = health_pb2.HealthCheckRequest(service=service)
     try:
-        stub = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(request, timeout=timeout_s)
+        check = channel.unary_unary(
+            CHECK,
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = await check(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
         raise _unhealthy(address, service, error, timeout_s) from None
     finally:

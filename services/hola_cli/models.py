@@ -12,7 +12,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from hola.errors import ArtifactInvalid
-from hola.models.family import Family, Tier
+from hola.models.family import Family
+from hola.models.manifest import Tier
 from hola.models.store import ModelStore
 from hola_cli.doctor import MIB, read_all
 from hola_cli.door import settings_for

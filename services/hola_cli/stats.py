@@ -32,7 +32,7 @@ def stats_line(summary: Summary, *, exact: str | None = None) -> str:
     """The line that ends an answer. `exact` replaces what the summary says."""
     tiers = ", ".join(
         f"{tier.tier} {tier.accepted_tokens}/{tier.proposed_tokens}"
-        for tier in summary.tiers
+        for tier in summary.tiers[:-1]  # the last one is the target itself
         if tier.proposed_tokens
     )
     parts = [

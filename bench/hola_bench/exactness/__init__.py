@@ -13,8 +13,8 @@ from typing import Any
 from hola.engines.tokenizer import load_tokenizer
 from hola.errors import InvalidRequest
 from hola.models.store import ModelStore
+from hola_bench.cases import TEMPERATURES, Case, cases
 from hola_bench.exactness import chi2, distribution, shards
-from hola_bench.exactness.cases import TEMPERATURES, Case, cases
 from hola_bench.exactness.compare import GATED, PROCESS_KILL, PROCESS_KILL_CASES, Mismatch, Tally
 from hola_bench.models import Models
 from hola_bench.prompts import Prompt, heldout

@@ -7,12 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hola_bench.cases import Case
 from hola_bench.exactness import faults, process_kill
-from hola_bench.exactness.cases import Case, Decoded
-from hola_bench.exactness.plans import Plan, fault_plan, gated, plans
+from hola_bench.exactness.plans import fault_plan, gated, plans
 from hola_bench.exactness.reference import decode
-from hola_bench.exactness.rig import Rig, open_rig
 from hola_bench.models import Models
+from hola_bench.plan import Plan
+from hola_bench.rig import Decoded, Rig, open_rig
 
 Run = Callable[[Rig, Plan, Sequence[Case]], AsyncIterator[Decoded]]
 References = Mapping[str, tuple[int, ...]]
@@ -62,11 +63,11 @@ class Tally:
         """Compare one output with what it should be."""
         self.compared += 1
         self.tokens += len(decoded.ids)
-        self.rounds += decoded.rounds
-        self.accepted += decoded.accepted
-        self.hit += bool(decoded.reconnects or decoded.takeovers)
-        self.unverified += decoded.unverified
-        self.agreed += decoded.agreed
+        self.rounds += decoded.summary.rounds
+        self.accepted += decoded.summary.accepted_tokens
+        self.hit += bool(decoded.summary.reconnects or decoded.takeovers)
+        self.unverified += decoded.summary.unverified_tokens
+        self.agreed += decoded.summary.agreed_tokens
         if decoded.ids != expected:
             self.mismatches.append(_mismatch(self.name, decoded, expected))
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from hola.ports import Engine
 from hola.types import SamplingParams
-from hola_bench.exactness.cases import Case, Decoded
+from hola_bench.cases import Case
 from hola_bench.exactness.chi2 import ChiSquared, chi_squared, filtered, tally
-from hola_bench.exactness.plans import Plan
-from hola_bench.exactness.rig import Rig, open_rig
 from hola_bench.models import Models
+from hola_bench.plan import Plan
 from hola_bench.prompts import Prompt
+from hola_bench.rig import Decoded, Rig, open_rig
 
 VOCAB_SIZE = 8
 SHARED = f"seed=11,vocab_size={VOCAB_SIZE},sharpness=1.0,eos_token_id={VOCAB_SIZE - 1}"

@@ -13,10 +13,11 @@ from hola.ports import Bus, VerifierPort
 from hola.rpc.verifier_client import GrpcVerifier
 from hola.telemetry import Metrics
 from hola.types import GenerateJob
-from hola_bench.exactness.cases import Case, Decoded
+from hola_bench.cases import Case
 from hola_bench.exactness.held import HeldVerifier
-from hola_bench.exactness.plans import TOGETHER, Plan, draw
-from hola_bench.exactness.rig import PATIENCE, Rig, Transcript
+from hola_bench.exactness.plans import TOGETHER, draw
+from hola_bench.plan import Plan
+from hola_bench.rig import PATIENCE, Decoded, Rig, Transcript
 from hola_drafter.drafter import Drafter, DraftModel
 from hola_drafter.worker import JobWorker
 from hola_verifier.app import VerifierApp, build
@@ -88,17 +89,16 @@ async def _one_takeover(
     await held.wait_stopped(set(jobs))
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    survivors = {name for name in jobs if not await _has_ended(bus, name)}
-    worker = _worker(rig, bus, "second", rig.verifier)
-    second = asyncio.create_task(worker.run())
+    survivors = {name for name in jobs if not await has_ended(bus, name)}
+    second = asyncio.create_task(_worker(rig, bus, "second", rig.verifier).run())
     try:
         for name, (_, case) in jobs.items():
             transcript = await read_journal(bus, name)
             yield transcript.decoded(case, takeovers=int(name in survivors))
         await asyncio.gather(*ended)
     finally:
-        worker.stop()
-        await second
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
 
 
 def _worker(rig: Rig, bus: Bus, name: str, verifier: VerifierPort) -> JobWorker:
@@ -123,13 +123,14 @@ def _worker(rig: Rig, bus: Bus, name: str, verifier: VerifierPort) -> JobWorker:
 async def read_journal(bus: Bus, request_id: str) -> Transcript:
     """Follow a journal to its end. Raises the error that it ends with."""
     transcript = Transcript()
-    async with aclosing(bus.journal.follow(request_id)) as entries:  # type: ignore[type-var]
+    async with aclosing(bus.journal.follow(request_id)) as entries:
         async for entry in entries:
             await transcript.put(entry.event)
     return transcript
 
 
-async def _has_ended(bus: Bus, request_id: str) -> bool:
+async def has_ended(bus: Bus, request_id: str) -> bool:
+    """Whether a journal has its summary. Raises the error that it ends with."""
     transcript = Transcript()
     for entry in await bus.journal.read(request_id):
         await transcript.put(entry.event)

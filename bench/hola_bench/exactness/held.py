@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from hola.errors import SessionLost
 from hola.ports import VerifierLink, VerifierPort
 from hola.types import (
+    CancelSession,
     Open,
     Verdict,
     VerifierInfo,
@@ -77,17 +79,25 @@ class _HeldLink:
         self._name = ""
         self._verdicts = 0
         self._opened = False
+        self._held = False
 
     async def send(self, message: VerifierRequest) -> None:
-        """As the inner link's; notes the session's id."""
+        """As the inner link's, but a session that dies while it is held says no goodbye.
+
+        Raises SessionLost for that goodbye.
+        """
         if isinstance(message, Open):
             self._name = message.session_id
+        if self._held and isinstance(message, CancelSession):
+            raise SessionLost("held: the peer is to be surprised")
         await self._inner.send(message)
 
     async def receive(self) -> VerifierResponse:
         """As the inner link's, but held when it is time."""
         if self._opened:
+            self._held = True
             await self._port.pass_or_hold(self._name, self._verdicts)
+            self._held = False
         answer = await self._inner.receive()
         self._opened = True
         self._verdicts += isinstance(answer, Verdict)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Sequence
 
-from hola.ports import Proposal, Proposer
-from hola.speculation.pacing import Pacing, RoundReport
+from hola.ports import Proposal
+from hola.speculation.pacing import RoundReport
 from hola.speculation.proposers import LOOKUP
 from hola.types import Mode
-from hola_bench.exactness.cases import Case
+from hola_bench.cases import Case
+from hola_bench.plan import Plan, every_ladder, ladder_name
 
 MOST_DRAFT_TOKENS = 12
 TOGETHER = 8
@@ -49,36 +48,6 @@ class RandomTokens:
 
     def close(self) -> None:
         """Nothing to free."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """One way of decoding.
-
-    `ladder` names tiers; `proposer`, if given, takes their place. Lengths of blocks: `pacing` for
-    each case, else `draft_tokens`, else adaptive. `threads` is per engine, `together` the number
-    of sessions that run at the same time on one verifier.
-    """
-
-    name: str
-    ladder: tuple[str, ...] = ()
-    draft_tokens: int | None = None
-    pacing: Callable[[Case], Pacing] | None = None
-    proposer: Callable[[Case, int], Proposer] | None = None
-    threads: int = 1
-    together: int = 1
-    mode: Mode = Mode.EXACT
-
-
-def ladder_name(tiers: Sequence[str]) -> str:
-    """`lookup+draft`, or `none`."""
-    return "+".join(tiers) or "none"
-
-
-def every_ladder(tiers: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """All subsets of the tiers in their order, the empty one first."""
-    for size in range(len(tiers) + 1):
-        yield from combinations(tiers, size)
 
 
 def plans(drafts: Sequence[str]) -> list[Plan]:

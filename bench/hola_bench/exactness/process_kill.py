@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import socket
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from hola.bus.connect import open_bus
 from hola.bus.streams import BusLimits
@@ -21,14 +17,15 @@ from hola.errors import BusUnavailable
 from hola.ports import Bus, Engine, EngineInfo, EngineSession, Logits
 from hola.telemetry import Metrics
 from hola.types import Tokens
-from hola_bench.exactness.cases import Case, Decoded
-from hola_bench.exactness.faults import batches, read_journal
-from hola_bench.exactness.plans import Plan
-from hola_bench.exactness.rig import Rig
+from hola_bench.cases import Case
+from hola_bench.exactness.faults import batches, has_ended, read_journal
+from hola_bench.exactness.plans import TOGETHER
+from hola_bench.plan import Plan
+from hola_bench.processes import START_S, environment, free_port, service
+from hola_bench.rig import Decoded, Rig
 from hola_verifier.app import build
 
 JOB_IDLE_S = 1.0
-START_S = 60.0
 PAUSE_S = 0.03
 TOKENS_BEFORE_KILL = 3
 
@@ -96,7 +93,15 @@ async def killed(rig: Rig, plan: Plan, cases: Sequence[Case]) -> AsyncIterator[D
     try:
         async with _private_redis() as url:
             bus = await open_bus(url, limits=BusLimits(job_idle_s=JOB_IDLE_S))
-            environ = _environ(rig, url, verifier.address)
+            environ = environment(
+                rig.models,
+                bus=url,
+                verifier=verifier.address,
+                listen="127.0.0.1:0",
+                threads=1,
+                concurrency=TOGETHER,
+                job_idle_s=JOB_IDLE_S,
+            )
             try:
                 for batch in batches(cases):
                     async for decoded in _one_batch(rig, plan, batch, bus, environ):
@@ -113,14 +118,15 @@ async def _one_batch(
     jobs = {job.request_id: (job, case) for case in batch if (job := rig.job(plan, case))}
     for job, _ in jobs.values():
         await bus.jobs.publish(job)
-    async with _drafter(environ, "first") as first:
+    async with service("hola_drafter", {**environ, "HOLA_NAME": "first"}) as first:
         async with asyncio.timeout(START_S):
             for name in jobs:
                 await _underway(bus, name)
         first.kill()
         await first.wait()
-    cut = {name for name in jobs if not (await _so_far(bus, name))[1]}
-    async with _drafter(environ, "second"), asyncio.timeout(START_S):
+    cut = {name for name in jobs if not await has_ended(bus, name)}
+    second = service("hola_drafter", {**environ, "HOLA_NAME": "second"})
+    async with second, asyncio.timeout(START_S):
         for name, (_, case) in jobs.items():
             transcript = await read_journal(bus, name)
             yield transcript.decoded(case, takeovers=int(name in cut))
@@ -134,53 +140,6 @@ async def _underway(bus: Bus, request_id: str) -> None:
             return
 
 
-async def _so_far(bus: Bus, request_id: str) -> tuple[int, bool]:
-    """Entries in a journal, and whether it has ended."""
-    entries = await bus.journal.read(request_id)
-    return len(entries), bool(entries) and type(entries[-1].event).__name__ in _TERMINAL
-
-
-_TERMINAL = ("Summary", "Failure")
-
-
-@asynccontextmanager
-async def _drafter(
-    environ: Mapping[str, str], name: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A drafter process; ended when the block is left."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "hola_drafter",
-        env={**environ, "HOLA_NAME": name},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-def _environ(rig: Rig, bus_url: str, verifier: str) -> dict[str, str]:
-    """The settings of a drafter process: this one's environment but for HOLA_* and paths."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLA_")}
-    return {
-        **kept,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "HOLA_BUS": bus_url,
-        "HOLA_VERIFIER": verifier,
-        "HOLA_LISTEN": "127.0.0.1:0",
-        "HOLA_MODEL": rig.models.name,
-        "HOLA_MODELS_DIR": str(Path(rig.models.target).parents[1]),
-        "HOLA_THREADS": "1",
-        "HOLA_CONCURRENCY": "8",
-        "HOLA_JOB_IDLE_S": str(JOB_IDLE_S),
-    }
-
-
 def _quick(listen: str) -> Settings:
     return Settings(listen=listen, drain_s=0)
 
@@ -191,7 +150,7 @@ async def _private_redis() -> AsyncIterator[str]:
     binary = redis_server()
     if binary is None:
         raise BusUnavailable("redis-server is not installed", url="redis://127.0.0.1")
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="hola-bench-") as folder:
         arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
         process = await asyncio.create_subprocess_exec(
@@ -205,10 +164,3 @@ async def _private_redis() -> AsyncIterator[str]:
         finally:
             process.terminate()
             await process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hola.config import Settings
 from hola.errors import HolaError
 from hola.telemetry import configure_logging
-from hola_bench.exactness.cases import Case
+from hola_bench.cases import Case
 from hola_bench.exactness.compare import Configuration, Tally, compare, configurations
 from hola_bench.models import Models
 

@@ -30,20 +30,6 @@ class Case:
         return self.name.replace("@", "-at-")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
-    """What one configuration made of one case."""
-
-    case: Case
-    ids: tuple[int, ...]
-    rounds: int = 0
-    accepted: int = 0
-    reconnects: int = 0
-    takeovers: int = 0
-    unverified: int = 0
-    agreed: int = 0
-
-
 def cases(prompts: Sequence[Prompt], *, seed: int, max_tokens: int) -> list[Case]:
     """Every prompt at every temperature."""
     return [

@@ -22,9 +22,9 @@ from hola.types import (
     Summary,
     Tokens,
 )
-from hola_bench.exactness.cases import Case, Decoded
-from hola_bench.exactness.plans import Plan
+from hola_bench.cases import Case
 from hola_bench.models import Engines, Models, load
+from hola_bench.plan import Plan
 from hola_drafter.caches import DraftCaches
 from hola_drafter.loop import Patience, run_session
 from hola_verifier.host import Limits, VerifierHost
@@ -33,6 +33,16 @@ from hola_verifier.target import Target
 
 KV_BUDGET_BYTES = 2**31
 PATIENCE = Patience(verifier_wait_s=30.0, answer_s=120.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What one way of decoding made of one case; `takeovers` counts drafters that died on it."""
+
+    case: Case
+    ids: tuple[int, ...]
+    summary: Summary
+    takeovers: int = 0
 
 
 @dataclass(slots=True)
@@ -56,16 +66,7 @@ class Transcript:
         """What came out. Raises HolaError when the stream never ended."""
         if self.summary is None:
             raise HolaError(f"{case.name}: the stream ended without a summary")
-        return Decoded(
-            case=case,
-            ids=tuple(self.ids),
-            rounds=self.summary.rounds,
-            accepted=self.summary.accepted_tokens,
-            reconnects=self.summary.reconnects,
-            takeovers=takeovers,
-            unverified=self.summary.unverified_tokens,
-            agreed=self.summary.agreed_tokens,
-        )
+        return Decoded(case=case, ids=tuple(self.ids), summary=self.summary, takeovers=takeovers)
 
 
 class Rig:
