@@ -14,7 +14,7 @@ from hola.convert import (
     verifier_request_to_pb,
     verifier_response_from_pb,
 )
-from hola.errors import HolaError, SessionLost, VerifierUnavailable
+from hola.errors import HolaError, InvalidRequest, SessionLost, VerifierUnavailable
 from hola.ports import VerifierLink
 from hola.rpc.channel import call_metadata, open_channel, parse_address, wait_ready
 from hola.rpc.errors import error_from_call
@@ -58,7 +58,7 @@ class GrpcVerifier:
     async def connect(self) -> VerifierLink:
         """A new stream. Raises VerifierUnavailable when there is no connection in time."""
         stub = verifier_pb2_grpc.VerifierServiceStub(await self._connected())
-        link = _GrpcLink(stub.Verify(metadata=call_metadata()), self._settings.answer_timeout_s)
+        link = _GrpcLink(stub.Verify(metadata=call_metadata()), self._settings)
         self._links.add(link)
         link.call.add_done_callback(lambda _: self._links.discard(link))
         return link
@@ -88,14 +88,24 @@ class GrpcVerifier:
 class _GrpcLink:
     """One Verify call; messages are written and read without a task of their own."""
 
-    def __init__(self, call: Any, answer_timeout_s: float) -> None:
+    def __init__(self, call: Any, settings: Settings) -> None:
         self.call = call
-        self._answer_timeout_s = answer_timeout_s
+        self._answer_timeout_s = settings.answer_timeout_s
+        self._max_message_bytes = settings.max_message_bytes
         self._cancelled = False
 
     async def send(self, message: VerifierRequest) -> None:
-        """Send a message. Raises SessionLost, or the error the verifier has ended with."""
+        """Send a message. Raises SessionLost, or the error the verifier has ended with.
+
+        InvalidRequest for a message above HOLA_MAX_MESSAGE_BYTES; the stream is as before then.
+        """
         packed = verifier_request_to_pb(message)
+        if packed.ByteSize() > self._max_message_bytes:
+            raise InvalidRequest(
+                f"a message of {packed.ByteSize()} bytes is larger than max"
+                f" {self._max_message_bytes} (HOLA_MAX_MESSAGE_BYTES)",
+                field="message",
+            )
         self._cancelled = self._cancelled or isinstance(message, CancelSession)
         try:
             async with asyncio.timeout(self._answer_timeout_s):
@@ -103,7 +113,9 @@ class _GrpcLink:
         except asyncio.InvalidStateError:  # the call has ended
             raise await self._ended() from None
         except grpc.aio.AioRpcError as error:
-            raise error_from_call(error, SessionLost) from None
+            known = error_from_call(error, SessionLost)
+            # grpc calls a connection that breaks under a write an internal error of its own.
+            raise (SessionLost(known.message) if type(known) is HolaError else known) from None
         except TimeoutError:
             raise self._silent() from None
         except asyncio.CancelledError:
