@@ -78,6 +78,7 @@ class System:
     drafter: Drafter | GrpcDrafter
     bus: Bus
     engine: WatchedEngine
+    settings: Settings
 
     @property
     def sessions_left(self) -> int:
@@ -125,7 +126,13 @@ async def running_system(
         stack.callback(engine.release)
         if wiring == "memory":
             node = await stack.enter_async_context(open_node(settings, parts=Parts(target=target)))
-            yield System(client=node.router, drafter=node.drafter, bus=node.bus, engine=engine)
+            yield System(
+                client=node.router,
+                drafter=node.drafter,
+                bus=node.bus,
+                engine=engine,
+                settings=settings,
+            )
         else:
             yield await _start_services(stack, folder, settings, target, engine)
 
@@ -151,4 +158,4 @@ async def _start_services(
     stack.push_async_callback(direct.close)
     client = RouterClient(router.address, settings)
     stack.push_async_callback(client.close)
-    return System(client=client, drafter=direct, bus=bus, engine=engine)
+    return System(client=client, drafter=direct, bus=bus, engine=engine, settings=settings)
