@@ -27,7 +27,12 @@ def gumbel(seed: int, position: int, token_ids: npt.NDArray[np.integer]) -> Floa
     `position` is the absolute index in prompt + output of the token being chosen. Each value
     depends on nothing but its own (seed, position, id).
     """
-    return -np.log(-np.log(uniform(seed, position, token_ids)))
+    return to_gumbel(uniform(seed, position, token_ids))
+
+
+def to_gumbel(u: Float64) -> Float64:
+    """Gumbel noise from uniform numbers in (0, 1), element by element, rising with them."""
+    return -np.log(-np.log(u))
 
 
 def uniform(seed: int, position: int, token_ids: npt.NDArray[np.integer]) -> Float64:
@@ -41,8 +46,9 @@ def uniform(seed: int, position: int, token_ids: npt.NDArray[np.integer]) -> Flo
     words += np.uint64(_key(seed, position))
     _mix_in_place(words)
     words >>= np.uint64(12)
-    # 52 random bits and a half: exact in float64, and neither 0 nor 1.
-    u = words.astype(np.float64)
+    # 52 random bits and a half: exact in float64, and neither 0 nor 1. As signed integers they
+    # convert several times faster.
+    u = words.view(np.int64).astype(np.float64)
     u += 0.5
     u *= 2.0**-52
     return u

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from hola.errors import EngineFailure
 from hola.ports import Logits
-from hola.speculation.noise import LEAST_GUMBEL, MOST_GUMBEL, Float64, gumbel, uniform
+from hola.speculation.noise import LEAST_GUMBEL, MOST_GUMBEL, Float64, to_gumbel, uniform
 from hola.types import SamplingParams
 
 Ids = npt.NDArray[np.int64]
 
 # Smaller temperatures act as this one: apart from exact ties it is greedy already.
 _LEAST_TEMPERATURE = 1e-12
-_FIRST_NUCLEUS_CANDIDATES = 64
+_DEPTHS_NATS = (4.0, 8.0, 16.0, math.inf)
 
 
 def choose(row: Logits, params: SamplingParams, position: int) -> int:
@@ -77,7 +78,11 @@ def _filter(scores: Float64, params: SamplingParams) -> tuple[Ids, Float64]:
 
 def _top_k(scores: Float64, k: int) -> Ids:
     """Indices, ascending, of the k highest scores."""
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    for near in _ever_more(scores):
+        if len(near) >= k:
+            break
+    rank = len(near) - k
+    threshold = np.partition(scores[near], rank)[rank]
     above = np.flatnonzero(scores > threshold)
     ties = np.flatnonzero(scores == threshold)[: k - len(above)]
     return np.sort(np.concatenate((above, ties)))
@@ -86,27 +91,25 @@ def _top_k(scores: Float64, k: int) -> Ids:
 def _top_p(scores: Float64, top_p: float) -> Ids:
     """Indices, ascending, of the fewest highest scores whose probability reaches top_p.
 
-    Only as many scores are sorted as are needed: the cumulative sum of a longer sorted list
-    begins with the same numbers.
+    The cumulative sum of a longer sorted list begins with the same numbers, so how many are
+    sorted does not matter.
     """
     reach = top_p * float(np.exp(scores).sum())
-    count = _FIRST_NUCLEUS_CANDIDATES
-    while True:
-        order = _highest(scores, count)
-        before_each = np.cumsum(np.exp(scores[order]))
-        size = int(np.searchsorted(before_each, reach)) + 1
-        if size <= len(order) or len(order) == len(scores):
-            return np.sort(order[:size])
-        count *= 8
+    for near in _ever_more(scores):
+        order = near[np.argsort(-scores[near], kind="stable")]
+        size = int(np.searchsorted(np.cumsum(np.exp(scores[order])), reach)) + 1
+        if size <= len(order):
+            break
+    return np.sort(order[:size])
 
 
-def _highest(scores: Float64, count: int) -> Ids:
-    """Indices of at least the `count` highest scores, highest first, ties by index."""
-    if count >= len(scores):
-        return np.argsort(-scores, kind="stable")
-    threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
-    candidates = np.flatnonzero(scores >= threshold)
-    return candidates[np.argsort(-scores[candidates], kind="stable")]
+def _ever_more(scores: Float64) -> Iterator[Ids]:
+    """Indices of the scores within some distance of the highest (which is 0), at last of all.
+
+    In a large vocabulary the few that matter are found by comparing, without sorting the rest.
+    """
+    for depth in _DEPTHS_NATS:
+        yield np.flatnonzero(scores >= -depth)
 
 
 def _argmax_with_noise(ids: Ids, scores: Float64, seed: int, position: int) -> int:
@@ -124,5 +127,5 @@ def _argmax_with_noise(ids: Ids, scores: Float64, seed: int, position: int) -> i
     # The factor leaves room for rounding, so that no winner is lost to it.
     time_to_beat = -math.log(u[leader]) * (1 + 1e-9)
     close = np.flatnonzero(1.0 - u <= time_to_beat * np.exp(scores))
-    finalists = ids[close]
-    return int(finalists[(scores[close] + gumbel(seed, position, finalists)).argmax()])
+    winner = (scores[close] + to_gumbel(u[close])).argmax()
+    return int(ids[close[winner]])
