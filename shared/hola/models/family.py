@@ -28,6 +28,8 @@ class Family:
     """A target and its ladder (cheapest first), which share one tokenizer.
 
     `context_length` is the target's; a tier with a shorter one drafts only that far.
+    `tokenizer_sha256` is the `tokenizer_fingerprint` that all tiers have in common (the manifest's
+    key of that name is the plain digest of the target's file).
     """
 
     name: str
@@ -58,7 +60,7 @@ def load_family(path: Path) -> Family:
 
     File contents are checked by `verify_digests`.
     Raises ArtifactInvalid (no or malformed manifest), ArtifactCorrupt (a file is missing or has
-    another size), TokenizerMismatch (tiers disagree, or differ from the manifest).
+    another size), TokenizerMismatch (tiers disagree, or the target's is not the recorded one).
     """
     manifest = Manifest(path)
     tiers = {name: manifest.tier(name) for name in manifest.tier_names}
@@ -66,18 +68,25 @@ def load_family(path: Path) -> Family:
         for name, entry in tier.files.items():
             _check_size(tier, name, entry)
         _check_complete(tier)
-    family = Family(
+    target = tiers[manifest.text("target")]
+    recorded = manifest.text("tokenizer_sha256", pattern=SHA256)
+    if target.files[TOKENIZER_FILE].sha256 != recorded:
+        raise _mismatch(target, "the manifest", recorded, target.files[TOKENIZER_FILE].sha256)
+    fingerprints = {tier.name: tokenizer_fingerprint(tier.path) for tier in tiers.values()}
+    for tier in tiers.values():
+        if fingerprints[tier.name] != fingerprints[target.name]:
+            expected, got = fingerprints[target.name], fingerprints[tier.name]
+            raise _mismatch(tier, f"tier {target.name}", expected, got)
+    return Family(
         name=manifest.text("name", pattern=NAME),
         path=path,
-        target=tiers[manifest.text("target")],
+        target=target,
         ladder=tuple(tiers[name] for name in manifest.names("ladder")),
-        tokenizer_sha256=manifest.text("tokenizer_sha256", pattern=SHA256),
-        context_length=context_length(tiers[manifest.text("target")].path),
+        tokenizer_sha256=fingerprints[target.name],
+        context_length=context_length(target.path),
         license=manifest.optional_text("license"),
         description=manifest.optional_text("description"),
     )
-    _check_tokenizers(family)
-    return family
 
 
 def verify_digests(
@@ -138,7 +147,7 @@ def write_manifest(
         "description": description,
         "target": target.name,
         "ladder": [tier.name for tier in ladder],
-        "tokenizer_sha256": tokenizer_fingerprint(path / target.path),
+        "tokenizer_sha256": file_digest(path / target.path / TOKENIZER_FILE).sha256,
         "tiers": {tier.name: _describe(path, tier) for tier in tiers},
     }
     unfinished = path / f"{MANIFEST_FILE}.part"
@@ -201,13 +210,10 @@ def _check_complete(tier: Tier) -> None:
             raise ArtifactInvalid(f"tier {tier.name}: the manifest has no digest of {name}")
 
 
-def _check_tokenizers(family: Family) -> None:
-    for tier in family.tiers:
-        got = tokenizer_fingerprint(tier.path)
-        if got != family.tokenizer_sha256:
-            raise TokenizerMismatch(
-                f"tier {tier.name} of {family.name} has another tokenizer than the family",
-                tier=tier.name,
-                expected=family.tokenizer_sha256,
-                got=got,
-            )
+def _mismatch(tier: Tier, than: str, expected: str, got: str) -> TokenizerMismatch:
+    return TokenizerMismatch(
+        f"tier {tier.name} has another tokenizer than {than}",
+        tier=tier.name,
+        expected=expected,
+        got=got,
+    )
