@@ -174,7 +174,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def _unknown(name: str, known: list[str]) -> ConfigError:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
     return ConfigError(
         f"unknown setting {name}: did you mean {near[0]}? `hola doctor` lists them all",
         variable=name,

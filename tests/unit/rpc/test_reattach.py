@@ -155,13 +155,12 @@ def test_patience_waits_longer_each_time_up_to_its_limit() -> None:
     now = 0.0
     patience = Patience(10, clock=lambda: now, jitter=lambda: 1.0)
     waits = []
+    while now < 10:
+        waits.append(patience.next_wait_s(ServiceUnavailable("x")))
+        now += waits[-1]
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0])
     with pytest.raises(ServiceUnavailable):
-        while True:
-            waits.append(patience.next_wait_s(ServiceUnavailable("x")))
-            now += waits[-1]
-    assert waits[:6] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
-    assert max(waits) == 2.0
-    assert 10 <= now < 12
+        patience.next_wait_s(ServiceUnavailable("x"))
 
 
 def test_progress_renews_patience() -> None:
