@@ -1,4 +1,4 @@
-"""What every Engine promises: the scripted one and onnxruntime at three precisions."""
+"""What every Engine promises: the scripted one, and onnxruntime on several kinds of graphs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.support.tiny_models import exported
 
 CONTEXT = 512
 TOKENS = random.Random(7).choices(range(3, 250), k=200)
-ONNX_PRECISIONS = ("fp32", "int8", "int4")
+# gemma2 has sliding windows, hunyuan takes position ids.
+ONNX_MODELS = ("llama-fp32", "llama-int8", "llama-int4", "gemma2-int8", "hunyuan-int8")
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +29,13 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(
     scope="module",
-    params=["scripted", *(pytest.param(name, marks=pytest.mark.torch) for name in ONNX_PRECISIONS)],
+    params=["scripted", *(pytest.param(name, marks=pytest.mark.torch) for name in ONNX_MODELS)],
 )
 def make_engine(request: pytest.FixtureRequest, tiny_models: Path) -> Callable[[], Engine]:
     """A function that loads one more engine of the kind under test."""
     if request.param == "scripted":
         return lambda: ScriptedEngine(Script(context_length=CONTEXT))
-    folder = exported(tiny_models, "llama", request.param)
+    folder = exported(tiny_models, *request.param.split("-"))
     return lambda: OnnxEngine(folder, threads=1)
 
 
