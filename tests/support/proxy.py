@@ -15,14 +15,13 @@ class LosingProxy:
         self._is_armed = False
         self.port = 0
         self.lost = 0
+        self._closing = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Close every connection."""
-        connections = list(self._connections)
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        self._closing.set()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     def arm(self) -> None:
         """Lose the next answer."""
@@ -38,6 +37,7 @@ class LosingProxy:
         ways = {
             asyncio.create_task(self._pass(reader, upstream_writer)),
             asyncio.create_task(self._answer(upstream_reader, writer)),
+            asyncio.create_task(self._closing.wait()),
         }
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)

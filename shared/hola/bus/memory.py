@@ -224,13 +224,12 @@ class MemoryJournal:
         """Write the next event; `hola.bus.streams.entry_id` has the position rule.
 
         A Failure's position is that after the tokens this bus has written or read. Raises Fenced
-        when the position, or the end, has been written already or the journal is not where its
-        writer left it; UnknownRequest; Overloaded at the entry limit (an end always fits);
-        ProtocolViolation on an event that the contract rules out.
+        when the position, or the end, has been written already; UnknownRequest; Overloaded at the
+        entry limit (an end always fits); ProtocolViolation on an event the contract rules out.
         """
         known = self._known.get(request_id)
         written = known.written if known else 0
-        self._write(request_id, entry_id(entry, written), entry, known)
+        self._write(request_id, entry_id(entry, written), entry)
 
     async def cancel(self, request_id: str) -> bool:
         """End the request past every position, so that its drafter's next append is Fenced.
@@ -246,11 +245,10 @@ class MemoryJournal:
 
         Raises UnknownRequest.
         """
-        ids, entries = self._load(request_id)
+        _, entries = self._load(request_id)
         if entries and is_terminal(entries[-1]):
             return False
-        known = Known(ids[-1] if ids else START_ID)
-        self._write(request_id, CANCEL_ID, ending(entries), known)
+        self._write(request_id, CANCEL_ID, ending(entries))
         return True
 
     async def read(self, request_id: str) -> list[JournalEntry]:
@@ -286,18 +284,14 @@ class MemoryJournal:
                 return
         raise BusUnavailable("the bus is closed", url="memory:")
 
-    def _write(
-        self, request_id: str, position: str, entry: JournalEntry, known: Known | None
-    ) -> None:
+    def _write(self, request_id: str, position: str, entry: JournalEntry) -> None:
         payload = encode_entry(entry)
         journal = self._store.journal(request_id)
         if journal is None:
             raise rules.unknown(request_id)
-        top = journal.entries[-1][0] if journal.entries else START_ID
-        is_moved = known is not None and known.last_id != top
-        ended = is_terminal(entry)
-        if is_moved or (parse_id(position) <= parse_id(journal.last_id)):
+        if parse_id(position) <= parse_id(journal.last_id):
             raise rules.fenced(request_id, position)
+        ended = is_terminal(entry)
         if not ended and len(journal.entries) >= self._limits.journal_limit:
             raise rules.journal_full(self._limits.journal_limit)
         journal.entries.append((position, payload))

@@ -12,7 +12,7 @@ from hola.types import Failure, GenerateJob
 from hola.v1 import events_pb2
 from tests.support.bus import PATIENCE_S, Backend, by, failure, followed, job, started, tokens
 
-IDLE_S = 0.2
+IDLE_S = 0.5
 
 
 async def test_a_job_comes_out_as_it_went_in(backend: Backend) -> None:
@@ -113,17 +113,17 @@ async def test_a_silent_consumers_job_goes_to_another(backend: Backend) -> None:
 
 async def test_stale_jobs_come_before_new_ones_and_behind_many_running(backend: Backend) -> None:
     bus = backend.bus(job_idle_s=IDLE_S)
-    for number in range(30):
+    for number in range(12):
         await bus.jobs.publish(job(f"r{number}"))
-    running = [await bus.jobs.take("a", timeout_s=0) for _ in range(30)]
+    running = [await bus.jobs.take("a", timeout_s=0) for _ in range(12)]
     await backend.pass_time(IDLE_S + 0.05)
-    for delivery in running[:29]:
+    for delivery in running[:11]:
         assert delivery is not None
         await bus.jobs.renew("a", delivery)
     await bus.jobs.publish(job("new"))
     claimed = await bus.jobs.take("b", timeout_s=0)
     assert claimed is not None
-    assert claimed.job.request_id == "r29"
+    assert claimed.job.request_id == "r11"
     fresh = await bus.jobs.take("b", timeout_s=0)
     assert fresh is not None
     assert fresh.job.request_id == "new"
@@ -138,6 +138,25 @@ async def test_a_heartbeat_keeps_the_job(backend: Backend) -> None:
         await backend.pass_time(IDLE_S * 0.6)
         await owner.jobs.renew("owner", delivery)
         assert await other.jobs.take("other", timeout_s=0) is None
+    await backend.pass_time(IDLE_S + 0.05)
+    claimed = await other.jobs.take("other", timeout_s=0)
+    assert claimed is not None
+    assert claimed.attempts == 2  # a heartbeat is no delivery
+
+
+async def test_a_consumer_that_is_already_waiting_gets_a_job_that_goes_stale(
+    backend: Backend,
+) -> None:
+    bus = backend.bus(job_idle_s=IDLE_S, block_s=PATIENCE_S)
+    await bus.jobs.publish(job())
+    assert await bus.jobs.take("dead", timeout_s=1) is not None
+    waiting = asyncio.create_task(bus.jobs.take("alive", timeout_s=PATIENCE_S))
+    await asyncio.sleep(0)
+    await backend.pass_time(IDLE_S + 0.05)
+    async with asyncio.timeout(PATIENCE_S / 2):
+        claimed = await waiting
+    assert claimed is not None
+    assert claimed.attempts == 2
 
 
 async def test_the_heartbeat_of_a_job_that_went_to_another_is_fenced(backend: Backend) -> None:
