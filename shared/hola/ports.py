@@ -210,7 +210,10 @@ class JobQueue(Protocol):
         ...
 
     async def renew(self, consumer: str, delivery: Delivery) -> None:
-        """Heartbeat: keep a job that takes longer than the queue's idle limit."""
+        """Heartbeat: keep a job that takes longer than the queue's idle limit, and its journal.
+
+        Raises Fenced when another consumer has it by now, BusUnavailable.
+        """
         ...
 
     async def ack(self, delivery: Delivery) -> None:
@@ -228,7 +231,11 @@ class Journal(Protocol):
     async def append(self, request_id: str, entry: JournalEntry) -> None:
         """Write the next event; see `hola.bus.streams.entry_id` for the position rule.
 
-        Raises Fenced when this position, or the end, has been written already.
+        Raises Fenced when this position, or the end, has been written already, or the journal is
+        not where this process last wrote or read it (a backend that lost its tail): stop, and do
+        not acknowledge the job, unless the journal has ended. Raises UnknownRequest when it was
+        never published or has expired, Overloaded at its limit (an end always fits),
+        BusUnavailable.
         """
         ...
 
@@ -241,7 +248,10 @@ class Journal(Protocol):
         ...
 
     async def read(self, request_id: str) -> list[JournalEntry]:
-        """Everything written so far; empty when unknown."""
+        """Everything written so far; empty when unknown.
+
+        Who goes on with another drafter's journal reads it first: appends follow that read.
+        """
         ...
 
     def follow(self, request_id: str) -> AsyncGenerator[JournalEntry, None]:
