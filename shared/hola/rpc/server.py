@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +56,7 @@ class RpcServer:
         self._metrics = metrics
         self._health = health_aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
+        self._stopped = asyncio.Event()
         self._address = ""
 
     @property
@@ -86,8 +89,8 @@ class RpcServer:
 
     async def wait(self) -> None:
         """Return when the server has stopped."""
-        if self._server is not None:
-            await self._server.wait_for_termination()
+        # grpc's own wait_for_termination breaks its stop() when the waiter is cancelled.
+        await self._stopped.wait()
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Say NOT_SERVING, refuse new calls, wait for running ones (HOLA_DRAIN_S), cut the rest.
@@ -98,6 +101,7 @@ class RpcServer:
             return
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._settings.drain_s if grace_s is None else grace_s)
+        self._stopped.set()
 
     def _options(self) -> list[tuple[str, int | str]]:
         return [
