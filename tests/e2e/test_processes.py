@@ -1,0 +1,269 @@
+"""Whole processes on sockets: any of them is killed in mid-stream, the text stays the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+import redis
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from hola.config import Settings
+from hola.errors import HolaError
+from hola.rpc.drafter_client import GrpcDrafter
+from hola.rpc.router_client import RouterClient
+from hola.types import (
+    Failure,
+    FinishReason,
+    GenerateJob,
+    GenerateRequest,
+    SamplingParams,
+    Started,
+    Summary,
+    Tokens,
+)
+from tests.support.scripted_system import ids_of, text_of
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+
+REPO = Path(__file__).resolve().parents[2]
+SCRIPTED = "scripted:seed=7,eos_bias=-1000"
+PROMPT = "Tom has 12 apples. He buys 5 more."
+READY_S = 60.0
+
+
+@dataclass
+class Cluster:
+    """Service processes that share a folder of sockets, a Redis and a model."""
+
+    folder: Path
+    bus: str
+    model: str = SCRIPTED
+    models_dir: Path = REPO / "models"
+    settings: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def address(self, name: str) -> str:
+        return f"unix://{self.folder}/{name}.sock"
+
+    def start(self, service: str, name: str = "", **settings: str) -> None:
+        """Start a service under a name of its own; does not wait."""
+        name = name or service
+        environ = {key: value for key, value in os.environ.items() if key[:5] != "HOLA_"}
+        roots = [str(REPO / "shared"), str(REPO / "services")]
+        environ["PYTHONPATH"] = os.pathsep.join([*roots, environ.get("PYTHONPATH", "")])
+        environ |= {
+            "HOLA_LISTEN": self.address(name),
+            "HOLA_NAME": name,
+            "HOLA_BUS": self.bus,
+            "HOLA_MODEL": self.model,
+            "HOLA_MODELS_DIR": str(self.models_dir),
+            "HOLA_VERIFIER": self.address("verifier"),
+            "HOLA_JOB_IDLE_S": "1.5",
+            "HOLA_DRAIN_S": "1",
+            "HOLA_THREADS": "1",
+            "HOLA_LOG_LEVEL": "warning",
+            **self.settings,
+            **settings,
+        }
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", f"hola_{service}"], env=environ, stdout=log, stderr=log
+            )
+
+    async def ready(self, *names: str) -> None:
+        """Wait until these serve; fails with the log of one that does not."""
+        for name in names or tuple(self.processes):
+            await self._ready(name)
+
+    async def up(self) -> None:
+        """Verifier, drafter and router, all serving."""
+        for service in ("verifier", "drafter", "router"):
+            self.start(service)
+        await self.ready()
+
+    def kill(self, name: str) -> None:
+        """kill -9."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait(timeout=20)
+
+    def terminate(self, name: str) -> int:
+        """SIGTERM, and its exit code."""
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(timeout=20)
+
+    def stop(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    async def _ready(self, name: str) -> None:
+        deadline = time.monotonic() + READY_S
+        while True:
+            ended = self.processes[name].poll()
+            assert ended is None, f"{name} ended with {ended}:\n{self.log(name)}"
+            assert time.monotonic() < deadline, f"{name} does not serve:\n{self.log(name)}"
+            if await _serves(self.address(name)):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def _serves(address: str) -> bool:
+    async with grpc.aio.insecure_channel(address.replace("unix://", "unix:")) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except grpc.aio.AioRpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture(scope="module")
+def redis_server(start_redis):
+    """A redis-server of this module's own."""
+    return start_redis()
+
+
+@pytest.fixture
+def cluster(tmp_path, redis_server):
+    with redis.Redis.from_url(redis_server.url) as database:
+        database.flushdb()
+    made = Cluster(folder=tmp_path, bus=redis_server.url)
+    yield made
+    made.stop()
+
+
+def request(request_id: str, max_tokens: int = 400) -> GenerateRequest:
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=0.8, seed=5)
+    return GenerateRequest(request_id=request_id, prompt=PROMPT, sampling=sampling)
+
+
+async def stream(cluster: Cluster, wanted: GenerateRequest, at: dict[int, Callable] | None = None):
+    """All events of a request; `at` maps a number of received tokens to what happens then."""
+    client = RouterClient(cluster.address("router"), Settings(reattach_s=40, rpc_timeout_s=40))
+    events, pending, received = [], dict(at or {}), 0
+    try:
+        async with asyncio.timeout(120):
+            async for event in client.generate(wanted):
+                events.append(event)
+                received += len(event.tokens) if isinstance(event, Tokens) else 0
+                for due in [count for count in pending if count <= received]:
+                    await pending.pop(due)()
+    finally:
+        await client.close()
+    assert not pending, f"the stream ended before {pending} tokens"
+    return events
+
+
+def check(events, expected) -> None:
+    """The same text and ids, one Started, one end."""
+    assert isinstance(events[0], Started)
+    assert [e for e in events if isinstance(e, Summary | Failure)] == events[-1:]
+    assert isinstance(events[-1], Summary), events[-1]
+    assert ids_of(events) == ids_of(expected)
+    assert text_of(events) == text_of(expected)
+    assert events[-1].completion_tokens == len(ids_of(expected))
+
+
+async def test_kill_9_anything_in_mid_stream(cluster):
+    await cluster.up()
+    expected = await stream(cluster, request("whole"))
+    assert expected[-1].finish_reason is FinishReason.LENGTH
+
+    async def kill_drafter():
+        cluster.start("drafter", "heir")
+        await cluster.ready("heir")
+        cluster.kill("drafter")
+
+    check(await stream(cluster, request("drafter-killed"), {40: kill_drafter}), expected)
+
+    async def kill_verifier():
+        cluster.kill("verifier")
+        cluster.start("verifier")
+
+    events = await stream(cluster, request("verifier-killed"), {60: kill_verifier})
+    check(events, expected)
+    assert events[-1].reconnects >= 1
+
+    async def kill_router():
+        cluster.kill("router")
+        cluster.start("router")
+
+    check(await stream(cluster, request("router-killed"), {50: kill_router}), expected)
+
+    async def kill_all():
+        for name in ("router", "verifier", "heir"):
+            cluster.kill(name)
+        for service in ("drafter", "verifier", "router"):
+            cluster.start(service)
+
+    check(await stream(cluster, request("all-killed"), {30: kill_all}), expected)
+
+
+async def test_a_drafter_that_was_frozen_is_fenced(cluster):
+    await cluster.up()
+    expected = await stream(cluster, request("whole"))
+    frozen = cluster.processes["drafter"]
+
+    async def freeze():
+        frozen.send_signal(signal.SIGSTOP)
+        cluster.start("drafter", "heir")
+        await cluster.ready("heir")
+
+    check(await stream(cluster, request("frozen"), {40: freeze}), expected)
+    frozen.send_signal(signal.SIGCONT)
+    cluster.terminate("heir")
+    check(await stream(cluster, request("thawed")), expected)
+
+
+async def test_redis_restarts_in_mid_stream(cluster, redis_server):
+    await cluster.up()
+    expected = await stream(cluster, request("whole-redis"))
+
+    async def restart_redis():
+        redis_server.kill()
+        redis_server.start()
+
+    check(await stream(cluster, request("redis-killed"), {40: restart_redis}), expected)
+
+
+async def test_sigterm_is_orderly_and_a_wrong_setting_is_an_exit_code(cluster):
+    await cluster.up()
+    await stream(cluster, request("before-the-end", 20))
+    for service in ("router", "drafter", "verifier"):
+        assert cluster.terminate(service) == 0, cluster.log(service)
+    cluster.start("drafter", "typo", HOLA_VERIFER="grpc://127.0.0.1:1")
+    assert cluster.processes["typo"].wait(timeout=30) == 2
+    assert "HOLA_VERIFIER" in cluster.log("typo")
+    cluster.start("router", "nobody", HOLA_MODEL="no-such-model")
+    assert cluster.processes["nobody"].wait(timeout=30) == 3
+    assert "no-such-model" in cluster.log("nobody")
+
+
+async def test_a_drafter_on_its_own_needs_no_router(cluster):
+    cluster.start("verifier")
+    cluster.start("drafter", HOLA_BUS="memory:")
+    await cluster.ready()
+    client = GrpcDrafter(cluster.address("drafter"), Settings())
+    try:
+        job = GenerateJob(request_id="direct", model="", prompt=PROMPT)
+        events = [event async for event in client.generate(job)]
+        assert isinstance(events[-1], Summary)
+        with pytest.raises(HolaError):
+            _ = [e async for e in client.generate(GenerateJob(request_id="x", model="", prompt=""))]
+    finally:
+        await client.close()
