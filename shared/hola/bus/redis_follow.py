@@ -184,7 +184,7 @@ class JournalReader:
             del self._feeds[feed.request_id]
 
     async def _run(self) -> None:
-        error = BusUnavailable("the bus was closed", url=self._link.url)
+        error = BusUnavailable("the reading of journals has ended", url=self._link.url)
         try:
             while self._feeds:
                 await self._read_or_reconnect()

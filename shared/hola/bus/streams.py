@@ -35,9 +35,9 @@ class BusLimits:
     """An ended journal is kept so long."""
     running_ttl_s: float = 6 * 3600.0
     """A journal that has not ended is kept so long after its last entry or its job's heartbeat."""
-    journal_limit: int = 65536
-    """Entries of a journal before its end. One more is refused, not traded for the oldest: a
-    client may still come back for those."""
+    journal_limit: int = 2**20 + 2
+    """Entries of a journal before its end; by default the longest legal request, token by token.
+    One more is refused, not traded for the oldest: a client may still come back for those."""
     follower_buffer: int = 256
     """Entries held for a slow follower; beyond, it reads them from the journal again."""
     block_s: float = 2.0
