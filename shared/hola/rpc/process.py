@@ -65,7 +65,9 @@ async def _run(build: Build, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     app = build(settings, metrics)
-    async with serve_metrics(settings.metrics_listen, metrics):
+    async with serve_metrics(settings.metrics_listen, metrics) as port:
+        if port:
+            log.info("metrics", port=port)
         try:
             await _until_stopped(app, stopping)
         finally:
