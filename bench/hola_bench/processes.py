@@ -6,14 +6,17 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hola.errors import HolaError
 from hola_bench.models import Models
 
+T = TypeVar("T")
 START_S = 60.0
+WORK_S = 120.0
 POLL_S = 0.05
 
 
@@ -60,6 +63,22 @@ async def service(
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def while_alive(process: asyncio.subprocess.Process, work: Coroutine[Any, Any, T]) -> T:
+    """Result of `work`. Raises HolaError when the process ends first, TimeoutError when late."""
+    working = asyncio.ensure_future(work)
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        async with asyncio.timeout(WORK_S):
+            await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HolaError(f"a service ended with code {process.returncode}")
+        return working.result()
+    finally:
+        for task in (working, ended):
+            task.cancel()
+        await asyncio.gather(working, ended, return_exceptions=True)
 
 
 async def wait_for_port(process: asyncio.subprocess.Process, port: int) -> None:

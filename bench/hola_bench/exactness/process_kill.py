@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from hola_bench.cases import Case
 from hola_bench.exactness.faults import batches, has_ended, read_journal
 from hola_bench.exactness.plans import TOGETHER
 from hola_bench.plan import Plan
-from hola_bench.processes import START_S, environment, free_port, service
+from hola_bench.processes import environment, free_port, service, while_alive
 from hola_bench.rig import Decoded, Rig
 from hola_verifier.app import build
 
@@ -119,17 +119,19 @@ async def _one_batch(
     for job, _ in jobs.values():
         await bus.jobs.publish(job)
     async with service("hola_drafter", {**environ, "HOLA_NAME": "first"}) as first:
-        async with asyncio.timeout(START_S):
-            for name in jobs:
-                await _underway(bus, name)
+        await while_alive(first, _all_underway(bus, jobs))
         first.kill()
         await first.wait()
     cut = {name for name in jobs if not await has_ended(bus, name)}
-    second = service("hola_drafter", {**environ, "HOLA_NAME": "second"})
-    async with second, asyncio.timeout(START_S):
+    async with service("hola_drafter", {**environ, "HOLA_NAME": "second"}) as second:
         for name, (_, case) in jobs.items():
-            transcript = await read_journal(bus, name)
+            transcript = await while_alive(second, read_journal(bus, name))
             yield transcript.decoded(case, takeovers=int(name in cut))
+
+
+async def _all_underway(bus: Bus, names: Iterable[str]) -> None:
+    for name in names:
+        await _underway(bus, name)
 
 
 async def _underway(bus: Bus, request_id: str) -> None:
