@@ -199,19 +199,18 @@ async def _ping(url: str) -> None:
 
 def models(settings: Settings, *, quiet: bool) -> Iterator[Finding]:
     """Every family found, with all files read and compared with their digests."""
-    root = settings.models_dir
-    manifests = sorted(root.glob("*/hola.json"))
-    if not manifests:
+    store = ModelStore.at(settings.models_dir)
+    names = store.names()
+    if not names:
         yield Finding(
             check="models",
             status=Status.broken,
-            found=f"no model family in {root}",
+            found=f"no model family in {', '.join(map(str, store.roots))}",
             remedy="set HOLA_MODELS_DIR, or `hola models add NAME SOURCE`",
         )
         return
-    store = ModelStore(root)
-    for manifest in manifests:
-        yield _checked(store, manifest.parent.name, quiet)
+    for name in names:
+        yield _checked(store, name, quiet)
 
 
 def _checked(store: ModelStore, name: str, quiet: bool) -> Finding:

@@ -105,7 +105,10 @@ def add(
         ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(metavar="NAME", help="int4, int8, fp32 or fp16, for checkpoints.")
+        str,
+        typer.Option(
+            "--precision", metavar="NAME", help="int4, int8, fp32 or fp16, for checkpoints."
+        ),
     ] = "int8",
     models_dir: ModelsDirOption = None,
     json: JsonOption = False,
@@ -140,13 +143,13 @@ def add(
 
 
 def _store(models_dir: str | None) -> ModelStore:
-    root = settings_for(FamilyOptions(models_dir=models_dir)).models_dir
-    if not Path(root).is_dir():
+    configured = settings_for(FamilyOptions(models_dir=models_dir)).models_dir
+    if configured and not Path(configured).is_dir():
         raise ArtifactInvalid(
-            f"the models folder {root} does not exist: set HOLA_MODELS_DIR or --models-dir",
-            path=root,
+            f"the models folder {configured} does not exist: set HOLA_MODELS_DIR or --models-dir",
+            path=configured,
         )
-    return ModelStore(root)
+    return ModelStore.at(configured)
 
 
 def _facts(family: Family) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def load_draft_model(settings: Settings) -> DraftModel:
     """
     if settings.model.startswith(SCRIPTED_PREFIX):
         return scripted_draft_model(settings.model)
-    family = ModelStore(settings.models_dir).get(settings.model)
+    family = ModelStore.at(settings.models_dir).get(settings.model)
     engines: dict[str, Engine] = {}
     try:
         for tier in family.ladder:

@@ -95,4 +95,6 @@ def build(
     store: ModelStore | None = None,
 ) -> RouterApp:
     """A router with its production parts, but for those given; given ones are not closed."""
-    return RouterApp(settings, metrics or Metrics(), bus, store or ModelStore(settings.models_dir))
+    return RouterApp(
+        settings, metrics or Metrics(), bus, store or ModelStore.at(settings.models_dir)
+    )

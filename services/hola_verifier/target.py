@@ -45,7 +45,7 @@ def load_target(settings: Settings) -> Target:
     """
     if settings.model.startswith(SCRIPTED_PREFIX):
         return scripted_target(settings.model)
-    family = ModelStore(settings.models_dir).get(settings.model)
+    family = ModelStore.at(settings.models_dir).get(settings.model)
     verify_digests(family.target)
     engine = load_engine(
         family.target.path,

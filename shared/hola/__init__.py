@@ -1,3 +1,3 @@
-"""HOLA: exact hierarchical speculative decoding, adaptive retrieval and compression for edge LLMs."""
+"""HOLA: exact hierarchical speculative decoding, adaptive retrieval, compression for edge LLMs."""
 
 __version__ = "0.1.0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -47,7 +46,11 @@ class Settings(BaseSettings):
     router: str = Field("grpc://127.0.0.1:7070", description="router that clients call")
     drafter: str = Field("grpc://127.0.0.1:7071", description="drafter that clients call directly")
     verifier: str = Field("grpc://127.0.0.1:7072", description="verifier that drafters call")
-    models_dir: Path = Field(Path("models"), description="folder with one folder per model family")
+    models_dir: str = Field(
+        "",
+        description="folder with one folder per model family;"
+        " empty: ./models, the checkout's models, ~/.local/share/hola/models",
+    )
     model: str = Field("demo", min_length=1, description="model family to run or to ask for")
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
@@ -187,7 +190,7 @@ def _form(info: FieldInfo) -> str:
     annotation: Any = info.annotation
     if options := getattr(annotation, "__args__", None):
         return "one of " + ", ".join(map(str, options))
-    word = {int: "integer", float: "number", bool: "0 or 1", Path: "path", str: "text"}[annotation]
+    word = {int: "integer", float: "number", bool: "0 or 1", str: "text"}[annotation]
     bounds = {
         key: value
         for constraint in info.metadata

@@ -21,7 +21,7 @@
     ├── DeadlineExceeded           DEADLINE_EXCEEDED
     ├── Cancelled                  CANCELLED
     ├── Fenced                     ABORTED              another writer owns the journal now
-    ├── EngineFailure              INTERNAL             a forward pass failed or gave non-finite logits
+    ├── EngineFailure              INTERNAL             a pass failed or gave non-finite logits
     ├── ProtocolViolation          FAILED_PRECONDITION  a peer broke the contract
     ├── NotImplementedYet          UNIMPLEMENTED        the contract has it, this version does not
     ├── ConfigError                INVALID_ARGUMENT     a setting is wrong; names it

@@ -90,7 +90,7 @@ def settings_for(folder: Path, bus_url: str, **changes: Any) -> Settings:
     """Short waits; sockets in `folder`."""
     values: dict[str, Any] = {
         "model": MODEL,
-        "models_dir": folder,
+        "models_dir": str(folder),
         "bus": bus_url,
         "verifier": f"unix://{folder}/verifier.sock",
         "job_idle_s": 1.0,

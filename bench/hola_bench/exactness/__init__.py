@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hola.engines.tokenizer import load_tokenizer
@@ -29,7 +28,7 @@ SHOWN_MISMATCHES = 20
 class Options:
     """What to compare. Empty `configurations` and `case` mean all; `jobs` 0 one per core."""
 
-    models_dir: Path
+    models_dir: str
     model: str
     prompts: int = 500
     configurations: tuple[str, ...] = ()
@@ -42,7 +41,7 @@ class Options:
 
 def run(options: Options) -> Report:
     """Run the benchmark on a family. Raises what loading it raises, and InvalidRequest."""
-    family = ModelStore(options.models_dir).get(options.model)
+    family = ModelStore.at(options.models_dir).get(options.model)
     tokenizer = load_tokenizer(family.target.path)
     prompts = heldout(family, tokenizer, options.prompts, seed=options.seed)
     return run_on(Models.of(family), prompts, options)
@@ -120,7 +119,8 @@ def replay_line(mismatch: Mismatch, options: Options) -> str:
     """A command that repeats one comparison and nothing else."""
     return (
         f"mismatch at token {mismatch.position}; replay: {os.path.basename(sys.argv[0]) or 'hola'} "
-        f"bench exactness --model {options.model} --models-dir {options.models_dir} "
+        f"bench exactness --model {options.model}"
+        f"{' --models-dir ' + options.models_dir if options.models_dir else ''} "
         f"--prompts {options.prompts} --max-tokens {options.max_tokens} --seed {options.seed} "
         f"--configurations {mismatch.configuration} --case {mismatch.case} --jobs 1"
     )

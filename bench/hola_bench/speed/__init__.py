@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -36,7 +35,7 @@ DRAFT_STEPS = 400
 class Options:
     """What to time. `scale` is a directory, "auto" or "none"; `threads` 0 is one per core."""
 
-    models_dir: Path
+    models_dir: str
     model: str
     prompts: int = 8
     repeats: int = 5
@@ -50,7 +49,7 @@ class Options:
 
 def run(options: Options) -> Report:
     """Run the benchmark on a family. Raises what loading it and making its scale model raise."""
-    family = ModelStore(options.models_dir).get(options.model)
+    family = ModelStore.at(options.models_dir).get(options.model)
     tokenizer = load_tokenizer(family.target.path)
     prompts = heldout(family, tokenizer, options.prompts, seed=options.seed, tasks=(TASK,))
     return run_on(Models.of(family), scale_models(family, options.scale), prompts, options)

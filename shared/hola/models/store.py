@@ -41,6 +41,11 @@ class ModelStore:
         self._roots = roots or default_models_dirs()
         self._loaded: dict[Path, tuple[int, Family]] = {}
 
+    @classmethod
+    def at(cls, configured: str) -> ModelStore:
+        """The store of a setting: the folder HOLA_MODELS_DIR names, or for "" the defaults."""
+        return cls(*default_models_dirs(Path(configured) if configured else None))
+
     @property
     def roots(self) -> tuple[Path, ...]:
         """Where families are looked for."""
