@@ -19,7 +19,9 @@ from hola_cli.options import FamilyOptions, JsonOption
 
 app = typer.Typer(no_args_is_help=True, help="Measure, in one form for every benchmark.")
 
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Seed of everything drawn at random.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +29,32 @@ class ExactnessOptions:
     """What `hola bench exactness` compares."""
 
     prompts: Annotated[
-        int, typer.Option(min=1, help="Prompts, each at temperatures 0, 0.7 and 1.")
+        int,
+        typer.Option(
+            "--prompts", metavar="N", min=1, help="Prompts, each at temperatures 0, 0.7 and 1."
+        ),
     ] = 500
     configurations: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Only these, separated by commas. Default: all."),
+        typer.Option(
+            "--configurations",
+            metavar="NAMES",
+            help="Only these, separated by commas. Default: all.",
+        ),
     ] = None
     case: Annotated[
         str | None,
-        typer.Option(metavar="PROMPT@TEMPERATURE", help="Only this one, to replay a mismatch."),
+        typer.Option(
+            "--case", metavar="PROMPT@TEMPERATURE", help="Only this one, to replay a mismatch."
+        ),
     ] = None
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens per output.")] = 32
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core, at most 4.")] = 0
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=1, help="Most tokens per output.")
+    ] = 32
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", metavar="N", min=0, help="Processes; 0: one per core, at most 4."),
+    ] = 0
     seed: SeedOption = 0
 
 
@@ -46,18 +62,27 @@ class ExactnessOptions:
 class SpeedOptions:
     """What `hola bench speed` times."""
 
-    prompts: Annotated[int, typer.Option(min=1, help="Word problems per repeat.")] = 8
-    repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats.")] = 5
-    max_tokens: Annotated[int, typer.Option(min=2, help="Most tokens per output.")] = 96
+    prompts: Annotated[
+        int, typer.Option("--prompts", metavar="N", min=1, help="Word problems per repeat.")
+    ] = 8
+    repeats: Annotated[
+        int, typer.Option("--repeats", metavar="N", min=1, help="Interleaved repeats.")
+    ] = 5
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=2, help="Most tokens per output.")
+    ] = 96
     scale: Annotated[
         str,
         typer.Option(
+            "--scale",
             metavar="DIR",
             help="Scale family to time as well; `auto` makes one of about 0.4 B parameters in "
             "the cache folder (needs the compress extra); `none` leaves it out.",
         ),
     ] = "auto"
-    threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: one per core.")] = 0
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", min=0, help="Engine threads; 0: one per core.")
+    ] = 0
     seed: SeedOption = 0
 
 

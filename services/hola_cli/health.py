@@ -26,9 +26,16 @@ def command(
         str, typer.Argument(metavar="ADDRESS", help="host:port or unix:///path of any service.")
     ],
     service: Annotated[
-        str, typer.Option(help="One service, e.g. hola.v1.RouterService. Default: all of them.")
+        str,
+        typer.Option(
+            "--service",
+            metavar="NAME",
+            help="One service, e.g. hola.v1.RouterService. Default: all of them.",
+        ),
     ] = "",
-    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds to wait.")] = 2.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.01, help="Seconds to wait.")
+    ] = 2.0,
     json: JsonOption = False,
 ) -> None:
     """Exit with 0 when the server at ADDRESS is serving, with 6 when not.

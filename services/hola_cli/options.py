@@ -58,15 +58,27 @@ class SamplingOptions:
     temperature: Annotated[
         float,
         typer.Option(
-            "--temperature", "-t", help="0 is greedy; at most 100.", rich_help_panel=SAMPLING
+            "--temperature",
+            "-t",
+            metavar="T",
+            help="0 is greedy; at most 100.",
+            rich_help_panel=SAMPLING,
         ),
     ] = 0.0
     top_k: Annotated[
-        int, typer.Option(help="Keep the k likeliest tokens; 0: off.", rich_help_panel=SAMPLING)
+        int,
+        typer.Option(
+            "--top-k",
+            metavar="K",
+            help="Keep the k likeliest tokens; 0: off.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = 0
     top_p: Annotated[
         float,
         typer.Option(
+            "--top-p",
+            metavar="P",
             help="Keep the likeliest tokens up to this probability; 1: off.",
             rich_help_panel=SAMPLING,
         ),
@@ -74,6 +86,8 @@ class SamplingOptions:
     min_p: Annotated[
         float,
         typer.Option(
+            "--min-p",
+            metavar="P",
             help="Drop tokens below this share of the likeliest; 0: off.",
             rich_help_panel=SAMPLING,
         ),
@@ -81,12 +95,21 @@ class SamplingOptions:
     seed: Annotated[
         int,
         typer.Option(
-            help="Key of the sampling noise: same seed, same text.", rich_help_panel=SAMPLING
+            "--seed",
+            metavar="N",
+            help="Key of the sampling noise: same seed, same text.",
+            rich_help_panel=SAMPLING,
         ),
     ] = 0
     max_tokens: Annotated[
         int,
-        typer.Option("--max-tokens", "-n", help="Most tokens to write.", rich_help_panel=SAMPLING),
+        typer.Option(
+            "--max-tokens",
+            "-n",
+            metavar="N",
+            help="Most tokens to write.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = DEFAULT_MAX_TOKENS
     stop: Annotated[
         list[str] | None,
@@ -139,6 +162,8 @@ class SpeculationOptions:
     mode: Annotated[
         ModeName,
         typer.Option(
+            "--mode",
+            metavar="exact|gated",
             help="exact: the target decides every token; gated: confident draft tokens are "
             "kept unverified, and their agreement with the target is reported.",
             rich_help_panel=SPECULATION,
@@ -158,6 +183,7 @@ class SpeculationOptions:
     ladder: Annotated[
         str | None,
         typer.Option(
+            "--ladder",
             metavar="TIERS",
             help="Tiers to use, cheapest first, e.g. `lookup,draft`; `none`: plain decoding. "
             "Default: all.",
@@ -167,6 +193,7 @@ class SpeculationOptions:
     entropy_threshold: Annotated[
         float,
         typer.Option(
+            "--entropy-threshold",
             metavar="NATS",
             help="A draft token less certain than this ends its block.",
             rich_help_panel=SPECULATION,

@@ -29,7 +29,9 @@ RouterOption = Annotated[
 
 def resume(
     request_id: RequestId,
-    position: Annotated[int, typer.Option("--position", "-p", help="Tokens already received.")] = 0,
+    position: Annotated[
+        int, typer.Option("--position", "-p", metavar="N", help="Tokens already received.")
+    ] = 0,
     router: RouterOption = None,
     json: JsonOption = False,
 ) -> None:
