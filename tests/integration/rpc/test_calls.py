@@ -20,6 +20,7 @@ from hola.errors import (
 from hola.rpc.channel import REQUEST_ID_KEY
 from hola.rpc.errors import DETAILS_KEY, error_from_call
 from tests.support.rpc import KINDS, SERVICE, Message, read_all, running_kinds
+from tests.support.verifier import eventually
 
 
 @pytest.fixture(params=KINDS)
@@ -157,9 +158,9 @@ async def test_calls_are_counted_by_code() -> None:
             await rig.call("unary_unary", "x")
         method = f"/{SERVICE}/unary_unary"
         labels = {"method": method, "code": "RESOURCE_EXHAUSTED"}
-        assert rig.metrics.registry.get_sample_value("hola_rpcs_total", labels) == 1
-        count = rig.metrics.registry.get_sample_value("hola_rpc_seconds_count", {"method": method})
-        assert count == 1
+        sample = rig.metrics.registry.get_sample_value
+        await eventually(lambda: sample("hola_rpcs_total", labels) == 1, "the call is counted")
+        assert sample("hola_rpc_seconds_count", {"method": method}) == 1
 
 
 async def test_a_very_long_error_still_arrives() -> None:
