@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from hola.ports import Engine, EngineSession, Proposer
+from hola.ports import Engine, EngineSession, Proposal, Proposer
 from hola.speculation.proposers import LOOKUP, Tier, build_ladder
+from hola.telemetry import Metrics
 from hola.types import MAX_BLOCK_TOKENS, GenerateJob
 
 
@@ -22,23 +23,26 @@ class DraftCaches:
         names: tuple[str, ...],
         job: GenerateJob,
         prompt_tokens: int,
+        metrics: Metrics,
     ) -> None:
         self._engines = {name: engine for name, engine in engines.items() if name in names}
         self._lookup = LOOKUP in names
         self._job = job
         # A padded block may reach past the last token.
         self._wanted = prompt_tokens + job.sampling.max_tokens + MAX_BLOCK_TOKENS
+        self._metrics = metrics
         self._sessions: list[EngineSession] = []
 
     def open(self) -> Proposer | None:
         """Allocate and build the ladder; None for no tier. Raises MemoryBudgetExceeded."""
         tiers = [self._tier(name, engine) for name, engine in self._engines.items()]
-        return build_ladder(
+        ladder = build_ladder(
             tiers,
             self._job.sampling,
             lookup=self._lookup,
             entropy_threshold=self._job.speculation.entropy_threshold,
         )
+        return None if ladder is None else TimedLadder(ladder, self._metrics)
 
     def close(self) -> None:
         """Free everything. Idempotent."""
@@ -50,3 +54,25 @@ class DraftCaches:
         session = engine.open(min(self._wanted, engine.info.context_length))
         self._sessions.append(session)
         return Tier(name=name, session=session, eos_token_ids=engine.info.eos_token_ids)
+
+
+class TimedLadder:
+    """A ladder whose proposals are timed for the metrics."""
+
+    def __init__(self, ladder: Proposer, metrics: Metrics) -> None:
+        self._ladder = ladder
+        self._metrics = metrics
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Names, cheapest first."""
+        return self._ladder.tiers
+
+    def propose(self, prefix: Sequence[int], k: int) -> Proposal:
+        """As the ladder itself."""
+        with self._metrics.draft_seconds.time():
+            return self._ladder.propose(prefix, k)
+
+    def close(self) -> None:
+        """As the ladder itself."""
+        self._ladder.close()

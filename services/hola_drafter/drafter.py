@@ -16,7 +16,7 @@ from hola.ports import Engine, Tokenizer, VerifierPort
 from hola.speculation.drafter_session import DrafterSession
 from hola.speculation.pacing import AdaptivePacing, FixedPacing, Pacing
 from hola.speculation.proposers import LOOKUP, select_tiers
-from hola.telemetry import bound_ids, get_logger
+from hola.telemetry import Metrics, bound_ids, get_logger
 from hola.types import (
     DrafterInfo,
     Failure,
@@ -27,7 +27,8 @@ from hola.types import (
 from hola.validate import check_request_id, check_sampling, check_speculation
 from hola_drafter.caches import DraftCaches
 from hola_drafter.history import NEW, History
-from hola_drafter.loop import EmitEvent, Patience, run_session
+from hola_drafter.loop import Patience, run_session
+from hola_drafter.outlet import SERVICE, EmitEvent, Outlet
 
 log = get_logger(__name__)
 
@@ -68,12 +69,15 @@ class Drafter:
         worker: EngineWorker,
         *,
         patience: Patience,
+        metrics: Metrics | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._model = model
         self._verifier = verifier
         self._worker = worker
         self._patience = patience
+        self._metrics = metrics or Metrics()
+        self._metrics.active_requests.labels(SERVICE).set_function(lambda: self._active)
         self._clock = clock
         self._pacing: dict[tuple[str, ...], AdaptivePacing] = {}
         self._closing: set[asyncio.Task[Timed[None]]] = set()
@@ -116,33 +120,33 @@ class Drafter:
 
         Raises only what `emit` raises.
         """
-        gate = _OneEnd(emit)
+        outlet = Outlet(emit, self._metrics, job)
         self._active += 1
         try:
             with bound_ids(request_id=job.request_id):
-                await self._checked(job, gate, history)
+                await self._checked(job, outlet, history)
         finally:
             self._active -= 1
 
-    async def _checked(self, job: GenerateJob, gate: _OneEnd, history: History) -> None:
+    async def _checked(self, job: GenerateJob, outlet: Outlet, history: History) -> None:
         try:
-            await self._generate(job, gate, history)
+            await self._generate(job, outlet, history)
         except HolaError as error:
-            if gate.broken:
+            if outlet.broken:
                 raise
-            await gate(failure_of(error))
+            await outlet(failure_of(error))
         except Exception:
             log.exception("generation_failed")
-            if gate.broken:
+            if outlet.broken:
                 raise
-            await gate(failure_of(HolaError("internal error in the drafter; see its log")))
+            await outlet(failure_of(HolaError("internal error in the drafter; see its log")))
 
-    async def _generate(self, job: GenerateJob, gate: _OneEnd, history: History) -> None:
+    async def _generate(self, job: GenerateJob, outlet: Outlet, history: History) -> None:
         began_ns = time.perf_counter_ns()
         self._check(job)
         names = self._ladder_names(job)
         prompt = await self._tokenize(job)
-        caches = DraftCaches(self._model.engines, names, job, len(prompt))
+        caches = DraftCaches(self._model.engines, names, job, len(prompt), self._metrics)
         try:
             ladder = (await self._worker.run(caches.open, key=job.request_id)).value
             session = DrafterSession(
@@ -164,7 +168,7 @@ class Drafter:
                 session,
                 self._verifier,
                 self._worker,
-                gate,
+                outlet,
                 key=job.request_id,
                 patience=self._patience_of(job),
             )
@@ -236,25 +240,3 @@ class Drafter:
             answer_s=self._patience.answer_s,
             deadline_s=max(0.0, left_s),
         )
-
-
-class _OneEnd:
-    """Passes events on until the terminal one; later ones are dropped.
-
-    `broken` tells that the receiver itself refused an event: there is nobody to send a Failure to.
-    """
-
-    def __init__(self, emit: EmitEvent) -> None:
-        self._emit = emit
-        self._ended = False
-        self.broken = False
-
-    async def __call__(self, event: GenerateEvent) -> None:
-        if self._ended:
-            return
-        try:
-            await self._emit(event)
-        except Exception:
-            self.broken = True
-            raise
-        self._ended = isinstance(event, Summary | Failure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tenacity import (
@@ -38,13 +38,12 @@ from hola.types import (
     VerifierRequest,
     VerifierResponse,
 )
+from hola_drafter.outlet import EmitEvent
 
 log = get_logger(__name__)
 
 LOST = (SessionLost, VerifierUnavailable)
 HANG_UP_S = 2.0
-
-EmitEvent = Callable[[GenerateEvent], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ class RouterApp:
             bus=self._bus or await self._open_bus(),
             catalogue=catalogue,
             detach_grace_s=settings.detach_grace_s,
+            metrics=self._metrics,
         )
         self._opened.push_async_callback(self._router.close)
 

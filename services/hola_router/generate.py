@@ -9,8 +9,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from hola import __version__
-from hola.errors import EmptyPrompt, InvalidRequest
+from hola.errors import EmptyPrompt, HolaError, InvalidRequest
 from hola.ports import Bus
+from hola.telemetry import Metrics
 from hola.types import (
     Failure,
     GenerateEvent,
@@ -25,6 +26,8 @@ from hola.validate import check_request_id, check_sampling, check_speculation
 from hola_router.attachments import Attachments
 from hola_router.catalogue import Catalogue
 from hola_router.policy import RequestFacts, plan_retrieval
+
+SERVICE = "router"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class Router:
         bus: Bus,
         catalogue: Catalogue,
         detach_grace_s: float,
+        metrics: Metrics | None = None,
         clock: Callable[[], int] = time.time_ns,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
@@ -51,6 +55,10 @@ class Router:
         self._catalogue = catalogue
         self._clock = clock
         self._new_id = new_id
+        self._metrics = metrics or Metrics()
+        self._metrics.active_requests.labels(SERVICE).set_function(
+            lambda: self._attachments.active_requests
+        )
         self._attachments = Attachments(bus.journal.cancel, grace_s=detach_grace_s, clock=clock)
 
     async def accept(self, request: GenerateRequest, *, timeout_s: float | None = None) -> Accepted:
@@ -60,6 +68,17 @@ class Router:
         BusUnavailable: nothing has been queued then.
         """
         request_id = request.request_id or self._new_id()
+        try:
+            accepted = self._check(request, request_id, timeout_s)
+            await self._bus.jobs.publish(accepted.job)
+        except HolaError as error:
+            self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
+            raise
+        return accepted
+
+    def _check(
+        self, request: GenerateRequest, request_id: str, timeout_s: float | None
+    ) -> Accepted:
         check_request_id(request_id)
         check_sampling(request.sampling)
         check_speculation(request.speculation)
@@ -75,7 +94,6 @@ class Router:
             deadline_unix_ns=_deadline(now, timeout_s),
         )
         decision = plan_retrieval(RequestFacts(model=model, question=job.prompt))
-        await self._bus.jobs.publish(job)
         return Accepted(job=job, plan=decision.plan)
 
     async def attach(
@@ -145,6 +163,8 @@ class Router:
                     if isinstance(event, Tokens):
                         written = event.position + len(event.tokens)
                     attachment.ended = isinstance(event, Summary | Failure)
+                    if attachment.ended:
+                        self._metrics.requests.labels(SERVICE, _outcome(event)).inc()
                     if attachment.ended and position > written:
                         raise InvalidRequest(
                             f"position {position} is past the end: {written} tokens were written",
@@ -172,6 +192,12 @@ def cut(event: GenerateEvent, position: int) -> GenerateEvent | None:
         return event
     tokens = event.tokens[position - event.position :]
     return replace(event, position=position, tokens=tokens) if tokens else None
+
+
+def _outcome(event: GenerateEvent) -> str:
+    if isinstance(event, Summary):
+        return event.finish_reason.name.lower()
+    return event.reason.lower() if isinstance(event, Failure) else ""
 
 
 def _deadline(now_ns: int, timeout_s: float | None) -> int:

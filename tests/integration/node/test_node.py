@@ -147,7 +147,7 @@ def demo_models(repo_root):
 
 
 async def test_the_demo_tiers_answer_exactly(demo_models):
-    settings = Settings(model="demo", models_dir=demo_models, threads=1)
+    settings = Settings(model="demo", models_dir=str(demo_models), threads=1)
     began = time.process_time()
     async with open_node(settings) as node:
         assert time.process_time() - began < 4, "a node should start in under two seconds"

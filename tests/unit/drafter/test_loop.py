@@ -13,6 +13,7 @@ from hola.errors import EngineFailure, FingerprintMismatch, SessionLost
 from hola.ports import Proposal
 from hola.speculation.drafter_session import DrafterSession
 from hola.speculation.pacing import FixedPacing
+from hola.telemetry import Metrics
 from hola.types import Failure, FinishReason, Started, Summary, Tokens
 from hola_drafter.caches import DraftCaches
 from hola_drafter.loop import Patience, run_session
@@ -54,7 +55,7 @@ async def play(worker, verifier, *, patience=PATIENCE, **changes):
     """All events of one request with the whole ladder."""
     model = draft_model()
     wanted = changes.get("wanted") or job()
-    caches = DraftCaches(model.engines, model.tiers, wanted, 64)
+    caches = DraftCaches(model.engines, model.tiers, wanted, 64, Metrics())
     events = []
 
     async def emit(event):
