@@ -14,6 +14,7 @@ from hola.errors import HolaError, from_reason
 from hola.ports import Proposer, VerifierPort
 from hola.speculation.drafter_session import DrafterSession
 from hola.speculation.pacing import AdaptivePacing, FixedPacing, Pacing
+from hola.telemetry import Metrics
 from hola.types import (
     Failure,
     GenerateEvent,
@@ -88,6 +89,7 @@ class Rig:
         self._host = VerifierHost(self.target, self.target_worker, limits)
         self.verifier: VerifierPort = LocalVerifier(self._host)
         self._numbers = itertools.count()
+        self._metrics = Metrics()
         self._pacing: dict[str, AdaptivePacing] = {}
 
     async def decode(
@@ -100,7 +102,8 @@ class Rig:
     ) -> Decoded:
         """One request as `plan` says. Raises the HolaError it failed with."""
         job = job or self.job(plan, case)
-        caches = DraftCaches(self.engines.drafts, plan.ladder, job, len(case.prompt.ids))
+        tokens = len(case.prompt.ids)
+        caches = DraftCaches(self.engines.drafts, plan.ladder, job, tokens, self._metrics)
         ladder = await self._ladder(plan, case, caches, job.request_id)
         transcript = Transcript()
         session = DrafterSession(

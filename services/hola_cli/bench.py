@@ -115,7 +115,7 @@ def exactness(what: ExactnessOptions, family: FamilyOptions, json: JsonOption = 
 
     `hola bench exactness --json > exactness.json`
 
-    `hola bench exactness --prompts 40 --configurations k=4,restart`
+    `hola bench exactness --prompts 40 --configurations k=4,verifier-restarted`
     """
     from hola_bench.exactness import Options
 

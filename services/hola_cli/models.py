@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hola.errors import ArtifactInvalid
+from hola.errors import HolaError
 from hola.models.family import Family
 from hola.models.manifest import Tier
 from hola.models.store import ModelStore
@@ -34,16 +34,22 @@ def list_models(models_dir: ModelsDirOption = None, json: JsonOption = False) ->
     `hola models list --models-dir /srv/models --json`
     """
     store = _store(models_dir)
-    families = store.list()
+    found = {name: _read(store, name) for name in store.names()}
     if json:
-        dump([_facts(family) for family in families])
+        dump([_listed(name, family) for name, family in found.items()])
+        return
+    if not found:
+        where = " or ".join(map(str, store.roots))
+        print(f"no model family in {where}; `hola models add NAME SOURCE` adds one")
         return
     table = Table("family", "tiers", "MiB", "context", "description")
-    for family in families:
-        facts = _facts(family)
-        tiers = ", ".join(tier["name"] for tier in facts["tiers"])
-        context = str(family.context_length)
-        table.add_row(family.name, tiers, f"{facts['mib']:.0f}", context, family.description)
+    for name, family in found.items():
+        if isinstance(family, HolaError):
+            table.add_row(name, "", "", "", f"[red]broken:[/red] {escape(family.message)}")
+            continue
+        tiers = ", ".join(tier.name for tier in family.tiers)
+        context, mib = str(family.context_length), f"{_mib(family):.0f}"
+        table.add_row(name, tiers, mib, context, escape(family.description))
     Console(highlight=False).print(table)
 
 
@@ -72,7 +78,7 @@ def show(
         return
     console = Console(highlight=False)
     checked = ", every digest is right" if verify else ""
-    console.print(f"[bold]{family.name}[/bold] {family.description}")
+    console.print(f"[bold]{family.name}[/bold] {escape(family.description)}")
     console.print(
         f"context {family.context_length} tokens, licence {family.license or 'unknown'}, "
         f"tokenizer {family.tokenizer_sha256[:12]}{checked}"
@@ -143,13 +149,25 @@ def add(
 
 
 def _store(models_dir: str | None) -> ModelStore:
-    configured = settings_for(FamilyOptions(models_dir=models_dir)).models_dir
-    if configured and not Path(configured).is_dir():
-        raise ArtifactInvalid(
-            f"the models folder {configured} does not exist: set HOLA_MODELS_DIR or --models-dir",
-            path=configured,
-        )
-    return ModelStore.at(configured)
+    return ModelStore.at(settings_for(FamilyOptions(models_dir=models_dir)).models_dir)
+
+
+def _read(store: ModelStore, name: str) -> Family | HolaError:
+    """The family, or why it cannot be used."""
+    try:
+        return store.get(name)
+    except HolaError as error:
+        return error
+
+
+def _listed(name: str, family: Family | HolaError) -> dict[str, Any]:
+    if isinstance(family, HolaError):
+        return {"name": name, "broken": family.message}
+    return _facts(family)
+
+
+def _mib(family: Family) -> float:
+    return sum(tier.bytes for tier in family.tiers) / MIB
 
 
 def _facts(family: Family) -> dict[str, Any]:
@@ -160,7 +178,7 @@ def _facts(family: Family) -> dict[str, Any]:
         "license": family.license,
         "context_length": family.context_length,
         "tokenizer_sha256": family.tokenizer_sha256,
-        "mib": round(sum(tier.bytes for tier in family.tiers) / MIB, 1),
+        "mib": round(_mib(family), 1),
         "tiers": [_tier_facts(tier) for tier in family.tiers],
     }
 

@@ -28,7 +28,8 @@ ModelsDirOption = Annotated[
     typer.Option(
         "--models-dir",
         metavar="DIR",
-        help="Folder with one folder per family. Default: HOLA_MODELS_DIR, else `models`.",
+        help="Folder with one folder per family. Default: HOLA_MODELS_DIR, else the usual places "
+        "(`hola doctor` names them).",
         rich_help_panel=WHERE,
     ),
 ]

@@ -60,7 +60,7 @@ def _parameters(path: str, command: Any) -> Iterator[str]:
         yield "| | default | |"
         yield "|---|---|---|"
         for param in (*arguments, *options):
-            yield f"| `{_name(param)}` | {_default(param)} | {_cell(param.help or '')} |"
+            yield f"| `{_cell(_name(param))}` | {_default(param)} | {_cell(param.help or '')} |"
         yield ""
 
 

@@ -65,7 +65,7 @@ def plans(drafts: Sequence[str]) -> list[Plan]:
         Plan(name="random-tokens", proposer=RandomTokens, pacing=RandomPacing),
         Plan(name="interleaved", ladder=full, pacing=RandomPacing, together=TOGETHER),
         Plan(name="threads=2", ladder=full, threads=2),
-        Plan(name="threads=2,k=0", threads=2),
+        Plan(name="threads=2-plain", threads=2),
     ]
 
 
