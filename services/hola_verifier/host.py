@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from hola import __version__
 from hola.engines.worker import EngineWorker, Timed
-from hola.errors import EngineFailure, Overloaded, SessionLost
+from hola.errors import EngineFailure, MemoryBudgetExceeded, Overloaded, SessionLost
 from hola.speculation.verifier_session import VerifierSession
 from hola.telemetry import Metrics, get_logger
 from hola.types import DraftBlock, Open, Opened, Verdict, VerifierInfo
@@ -97,7 +97,7 @@ class VerifierHost:
             )
         entry, evicted = self._claim(owner, request)
         try:
-            prefill = await self._prefill(owner, entry, request, evicted)
+            prefill = await self._prefill_with_room(owner, entry, request, evicted)
         except asyncio.CancelledError:
             self.detach(owner, entry)
             raise
@@ -186,12 +186,36 @@ class VerifierHost:
             used_ns=self._clock(),
             owner=owner,
         )
-        evicted = self._table.admit(entry)
+        return entry, self._forget(self._table.admit(entry))
+
+    def _forget(self, evicted: list[Session]) -> list[Session]:
+        """Sessions that make room: the caller frees their caches on the worker."""
         for gone in evicted:
+            self._table.remove(gone)
             log.info("session_evicted", session_id=gone.session_id)
             self._metrics.sessions_closed.labels("evicted").inc()
-            gone.owner = None
-        return entry, evicted
+        return evicted
+
+    async def _prefill_with_room(
+        self, owner: object, entry: Session, request: Open, evicted: Sequence[Session]
+    ) -> Timed[int]:
+        """`_prefill`, after which the engine's own budget has had its say.
+
+        The engine counts more than our estimate (padding, what else the machine runs), so it may
+        refuse what the table admitted: then waiting sessions go, one by one.
+        """
+        while True:
+            try:
+                return await self._prefill(owner, entry, request, evicted)
+            except MemoryBudgetExceeded as refused:
+                waiting = self._table.waiting()
+                if waiting:
+                    evicted = self._forget(waiting[:1])
+                elif len(self._table) > 1:
+                    details = {**refused.details, "retry_after_ms": RETRY_AFTER_MS}
+                    raise Overloaded(refused.message, **details) from refused
+                else:
+                    raise
 
     async def _prefill(
         self, owner: object, entry: Session, request: Open, evicted: Sequence[Session]

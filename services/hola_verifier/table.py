@@ -91,6 +91,11 @@ class SessionTable(Generic[T]):
         self._kv_bytes -= entry.kv_bytes
         return True
 
+    def waiting(self) -> list[Entry[T]]:
+        """Sessions without a stream, least recently used first."""
+        found = [entry for entry in self._entries.values() if entry.owner is None]
+        return sorted(found, key=lambda entry: entry.used_ns)
+
     def expired(self, now_ns: int) -> list[Entry[T]]:
         """Sessions with no job under way and no message for longer than the time to live."""
         return [
@@ -100,8 +105,7 @@ class SessionTable(Generic[T]):
         ]
 
     def _make_room(self, kv_bytes: int) -> list[Entry[T]]:
-        waiting = [entry for entry in self._entries.values() if entry.owner is None]
-        waiting.sort(key=lambda entry: entry.used_ns, reverse=True)
+        waiting = self.waiting()
         evicted: list[Entry[T]] = []
         count, used = len(self._entries), self._kv_bytes
         while count >= self._max_sessions or used + kv_bytes > self._kv_budget_bytes:
@@ -115,7 +119,7 @@ class SessionTable(Generic[T]):
                     needed_bytes=kv_bytes,
                     available_bytes=self._kv_budget_bytes - self._kv_bytes,
                 )
-            evicted.append(waiting.pop())
+            evicted.append(waiting.pop(0))
             count -= 1
             used -= evicted[-1].kv_bytes
         return evicted

@@ -13,6 +13,7 @@ from typing import Any
 from hola.config import Settings
 from hola.engines.fingerprint import probe
 from hola.engines.scripted import Script, ScriptedEngine, ScriptedTokenizer
+from hola.errors import MemoryBudgetExceeded
 from hola.ports import EngineInfo, EngineSession, Logits, VerifierLink, VerifierPort
 from hola.rpc.verifier_client import GrpcVerifier
 from hola.speculation.sampling import choose
@@ -45,6 +46,7 @@ class WatchedEngine:
         self.may_run.set()
         self.entered = threading.Event()
         self.fail_next: Exception | None = None
+        self.most_open_sessions = 1000
         self.opened_sessions = 0
 
     @property
@@ -52,6 +54,8 @@ class WatchedEngine:
         return replace(self.scripted.info, kv_bytes_per_token=self._kv_bytes_per_token)
 
     def open(self, capacity: int) -> EngineSession:
+        if self.opened_sessions - self.closed_sessions >= self.most_open_sessions:
+            raise MemoryBudgetExceeded("no room for a cache", needed_bytes=2, available_bytes=1)
         self.opened_sessions += 1
         return _WatchedSession(self, self.opened_sessions, self.scripted.open(capacity))
 

@@ -201,6 +201,33 @@ async def test_waiting_sessions_make_room_for_new_ones(start: Any) -> None:
     assert (await rig.port.info()).kv_bytes == 2 * 384 * 1024
 
 
+async def test_the_engine_has_the_last_word_on_memory(rig: Rig) -> None:
+    """It holds two caches: a waiting session goes for a third, a running one does not."""
+    rig.engine.most_open_sessions = 2
+    first = await rig.opened(session_id="first")
+    second = await rig.opened(session_id="second")
+    await first.close()
+    await until_attached(rig, 1)
+    third = await rig.opened(session_id="third")
+    fourth = await rig.port.connect()
+    with pytest.raises(Overloaded) as raised:
+        await ask(fourth, rig.open_request(session_id="fourth"))
+    assert raised.value.details["needed_bytes"] == "2"
+    assert int(raised.value.details["retry_after_ms"]) > 0
+    truth = reference(rig.engine, 2)
+    assert await plain(second, 2) == truth
+    assert await plain(third, 2) == truth
+
+
+async def test_an_engine_without_any_room(rig: Rig) -> None:
+    rig.engine.most_open_sessions = 0
+    link = await rig.port.connect()
+    with pytest.raises(MemoryBudgetExceeded, match="no room for a cache"):
+        await ask(link, rig.open_request())
+    rig.engine.most_open_sessions = 1
+    await assert_still_serving(rig)
+
+
 async def test_an_engine_failure_costs_one_session_only(rig: Rig) -> None:
     link = await rig.opened()
     await plain(link, 2)
