@@ -247,6 +247,14 @@ class Journal(Protocol):
         """
         ...
 
+    async def attend(self, request_id: str, for_s: float) -> None:
+        """Note that a client is attached to the request, at some router, for the next seconds."""
+        ...
+
+    async def is_attended(self, request_id: str) -> bool:
+        """Whether a note of `attend` still holds."""
+        ...
+
     async def read(self, request_id: str) -> list[JournalEntry]:
         """Everything written so far; empty when unknown.
 

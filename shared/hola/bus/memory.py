@@ -88,6 +88,7 @@ class MemoryStore:
         self.jobs_changed = Signal()
         self.dead_letters: deque[tuple[bytes, str]] = deque()
         self._journals: dict[str, StoredJournal] = {}
+        self._attended_until: dict[str, float] = {}
         self._count = 0
 
     def add_job(self, payload: bytes) -> None:
@@ -103,6 +104,17 @@ class MemoryStore:
         for gone in [key for key, each in self._journals.items() if each.expires_at <= now]:
             del self._journals[gone]
         self._journals[request_id] = StoredJournal(expires_at=now + ttl_s)
+
+    def attend(self, request_id: str, for_s: float) -> None:
+        """Note an attached client; drop the notes that have expired."""
+        now = self.clock()
+        for gone in [key for key, until in self._attended_until.items() if until <= now]:
+            del self._attended_until[gone]
+        self._attended_until[request_id] = now + for_s
+
+    def is_attended(self, request_id: str) -> bool:
+        """Whether a note still holds."""
+        return self._attended_until.get(request_id, 0.0) > self.clock()
 
     def journal(self, request_id: str) -> StoredJournal | None:
         """None when there is none, or it has expired."""
@@ -250,6 +262,14 @@ class MemoryJournal:
             return False
         self._write(request_id, CANCEL_ID, ending(entries))
         return True
+
+    async def attend(self, request_id: str, for_s: float) -> None:
+        """Note that a client is attached to the request, at some router, for the next seconds."""
+        self._store.attend(request_id, for_s)
+
+    async def is_attended(self, request_id: str) -> bool:
+        """Whether a note of `attend` still holds."""
+        return self._store.is_attended(request_id)
 
     async def read(self, request_id: str) -> list[JournalEntry]:
         """Everything written so far; empty when unknown. The caller may go on writing from there.

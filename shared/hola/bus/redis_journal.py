@@ -75,6 +75,19 @@ class RedisJournal:
             return True
         raise BusUnavailable(f"journal of {request_id} is written faster than it can be read")
 
+    async def attend(self, request_id: str, for_s: float) -> None:
+        """Note that a client is attached to the request, at some router, for the next seconds.
+
+        Raises BusUnavailable.
+        """
+        key, for_ms = self._link.keys.attended(request_id), milliseconds(for_s)
+        await self._link.call(lambda _: self._link.commands.set(key, b"1", px=for_ms))
+
+    async def is_attended(self, request_id: str) -> bool:
+        """Whether a note of `attend` still holds. Raises BusUnavailable."""
+        key = self._link.keys.attended(request_id)
+        return bool(await self._link.call(lambda _: self._link.commands.exists(key)))
+
     async def read(self, request_id: str) -> list[JournalEntry]:
         """Everything written so far; empty when unknown. The caller may go on writing from there.
 

@@ -74,6 +74,10 @@ class Keys:
         """The stream of one request's events; it exists, empty, from publication on."""
         return f"{self.prefix}:{{{request_id}}}:journal"
 
+    def attended(self, request_id: str) -> str:
+        """A note, short-lived, that a client is attached to a request."""
+        return f"{self.prefix}:{{{request_id}}}:attended"
+
     def wake(self, reader: str) -> str:
         """The stream that interrupts one reader's blocking read."""
         return f"{self.prefix}:wake:{reader}"

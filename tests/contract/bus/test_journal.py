@@ -283,3 +283,14 @@ async def test_closing_ends_followers_and_can_be_repeated(backend: Backend) -> N
     await bus.close()
     with pytest.raises(BusUnavailable):
         await following
+
+
+async def test_a_note_of_an_attached_client_holds_for_its_time(backend: Backend) -> None:
+    router, other = backend.bus(), backend.bus()
+    assert not await other.journal.is_attended("r1")
+    await router.journal.attend("r1", 30.0)
+    assert await other.journal.is_attended("r1")
+    assert not await other.journal.is_attended("r2")
+    await router.journal.attend("r1", 0.2)
+    await backend.pass_time(0.4)
+    assert not await other.journal.is_attended("r1")
