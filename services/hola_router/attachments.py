@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hola.errors import HolaError
+from hola.ports import Journal
 from hola.telemetry import get_logger
 
 log = get_logger(__name__)
 
 # A client that gives up at its deadline hangs up a little before our own clock says so.
 DEADLINE_SLACK_NS = 50_000_000
+NOTES_PER_GRACE = 3
+
+Work = Callable[[str], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -26,24 +30,26 @@ class Attachment:
 
 
 class Attachments:
-    """Who watches what. Use from one event loop.
+    """Who watches what at this router. Use from one event loop.
 
-    `give_up(request_id)` is awaited when a request has had no stream for `grace_s` seconds, or at
-    once when its deadline has passed by then.
+    While a request has a stream here, the bus is told so; another router that has lost its own
+    stream of the request then leaves it alone. A request without any stream for `grace_s` seconds
+    is cancelled, and one whose deadline has passed by the time its stream ends at once.
     """
 
     def __init__(
         self,
-        give_up: Callable[[str], Awaitable[object]],
+        journal: Journal,
         *,
         grace_s: float,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._give_up = give_up
+        self._journal = journal
         self._grace_s = grace_s
         self._clock = clock
         self._streams: Counter[str] = Counter()
-        self._waiting: dict[str, asyncio.Task[None]] = {}
+        # One task per request: it says that somebody is here, or waits for somebody to come back.
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
     def active_requests(self) -> int:
@@ -53,10 +59,9 @@ class Attachments:
     @contextmanager
     def attach(self, request_id: str, *, deadline_unix_ns: int = 0) -> Iterator[Attachment]:
         """Count one stream in; on leaving without `ended`, the last one out starts the clock."""
-        waiting = self._waiting.pop(request_id, None)
-        if waiting is not None:
-            waiting.cancel()
         self._streams[request_id] += 1
+        if self._streams[request_id] == 1:
+            self._run(request_id, self._attend)
         attachment = Attachment()
         try:
             yield attachment
@@ -65,11 +70,11 @@ class Attachments:
 
     async def close(self) -> None:
         """Forget all clocks: another router may yet be asked for these requests."""
-        waiting = list(self._waiting.values())
-        self._waiting.clear()
-        for task in waiting:
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _leave(self, request_id: str, attachment: Attachment, deadline_unix_ns: int) -> None:
         self._streams[request_id] -= 1
@@ -77,15 +82,49 @@ class Attachments:
             return
         del self._streams[request_id]
         if attachment.ended:
-            return
-        late = 0 < deadline_unix_ns <= self._clock() + DEADLINE_SLACK_NS
-        wait_s = 0.0 if late else self._grace_s
-        self._waiting[request_id] = asyncio.create_task(self._expire(request_id, wait_s))
+            self._stop(request_id)
+        elif 0 < deadline_unix_ns <= self._clock() + DEADLINE_SLACK_NS:
+            self._run(request_id, self._give_up)
+        else:
+            self._run(request_id, self._expire)
 
-    async def _expire(self, request_id: str, wait_s: float) -> None:
-        await asyncio.sleep(wait_s)
-        self._waiting.pop(request_id, None)
-        try:
-            await self._give_up(request_id)
-        except HolaError as error:
-            log.warning("request_not_given_up", request_id=request_id, reason=error.reason)
+    def _run(self, request_id: str, work: Work) -> None:
+        """Make `work` the request's one task; what it cannot do is logged."""
+        self._stop(request_id)
+        task = asyncio.create_task(_logged(request_id, work))
+        self._tasks[request_id] = task
+        task.add_done_callback(lambda done: self._forget(request_id, done))
+
+    def _stop(self, request_id: str) -> None:
+        task = self._tasks.pop(request_id, None)
+        if task is not None:
+            task.cancel()
+
+    def _forget(self, request_id: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(request_id) is task:
+            del self._tasks[request_id]
+
+    async def _attend(self, request_id: str) -> None:
+        while self._grace_s > 0:
+            await self._journal.attend(request_id, self._grace_s)
+            await asyncio.sleep(self._grace_s / NOTES_PER_GRACE)
+
+    async def _expire(self, request_id: str) -> None:
+        """Wait the grace out, and for as long as another router says that somebody is there."""
+        wait_s, attended = self._grace_s, True
+        while attended:
+            await asyncio.sleep(wait_s)
+            wait_s = self._grace_s / NOTES_PER_GRACE
+            attended = wait_s > 0 and await self._journal.is_attended(request_id)
+        await self._give_up(request_id)
+
+    async def _give_up(self, request_id: str) -> None:
+        if await self._journal.cancel(request_id):
+            log.info("request_given_up", request_id=request_id)
+
+
+async def _logged(request_id: str, work: Work) -> None:
+    try:
+        await work(request_id)
+    except HolaError as error:
+        log.warning("attachment_not_noted", request_id=request_id, reason=error.reason)

@@ -59,7 +59,7 @@ class Router:
         self._metrics.active_requests.labels(SERVICE).set_function(
             lambda: self._attachments.active_requests
         )
-        self._attachments = Attachments(bus.journal.cancel, grace_s=detach_grace_s, clock=clock)
+        self._attachments = Attachments(bus.journal, grace_s=detach_grace_s, clock=clock)
 
     async def accept(self, request: GenerateRequest, *, timeout_s: float | None = None) -> Accepted:
         """Check a request and queue it; `timeout_s` is how long anybody waits for its end.

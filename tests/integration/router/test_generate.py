@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+import hola_router.app
 from hola.errors import DeadlineExceeded, DuplicateRequest, UnknownRequest
+from hola.rpc.router_client import RouterClient
 from hola.types import (
     ChatMessage,
     FinishReason,
@@ -153,6 +155,26 @@ async def test_a_client_back_within_the_grace_keeps_its_request(system):
     await asyncio.sleep(0.6)
     system.engine.release()
     assert terminal(await resumed).finish_reason is FinishReason.LENGTH
+
+
+async def test_a_client_may_come_back_to_another_router(tmp_path, database):
+    async with running_system("redis", tmp_path, database) as system:
+        at_other = {"listen": f"unix://{tmp_path}/other.sock"}
+        other = hola_router.app.build(system.settings.model_copy(update=at_other))
+        await other.start()
+        second = RouterClient(other.address, system.settings)
+        wanted = request(sampling=SamplingParams(max_tokens=60))
+        async with aclosing(system.client.generate(wanted)) as events:
+            async for event in events:
+                if isinstance(event, Tokens):
+                    system.engine.hold()
+                    break
+        resumed = asyncio.create_task(collect(second.resume("r1")))
+        await asyncio.sleep(1.0)  # three times the grace of the router that lost the client
+        system.engine.release()
+        assert terminal(await resumed).finish_reason is FinishReason.LENGTH
+        await second.close()
+        await other.stop()
 
 
 async def test_the_deadline_is_a_failure_and_frees_the_session(system):

@@ -199,14 +199,23 @@ async def test_within_the_grace_nothing_is_cancelled(router, bus):
     assert events == EVENTS
 
 
-class GaveUp:
-    """Counts what was given up."""
+class Watched:
+    """A journal that counts what was given up."""
 
     def __init__(self):
-        self.requests = []
+        self.cancelled = []
+        self.notes = []
+        self.attended_elsewhere = False
 
-    async def __call__(self, request_id):
-        self.requests.append(request_id)
+    async def cancel(self, request_id):
+        self.cancelled.append(request_id)
+        return True
+
+    async def attend(self, request_id, for_s):
+        self.notes.append((request_id, for_s))
+
+    async def is_attended(self, request_id):
+        return self.attended_elsewhere
 
 
 async def settle():
@@ -215,55 +224,76 @@ async def settle():
 
 
 async def test_the_last_stream_out_starts_the_clock():
-    gave_up = GaveUp()
-    attachments = Attachments(gave_up, grace_s=0.0)
+    journal = Watched()
+    attachments = Attachments(journal, grace_s=0.0)
     with attachments.attach("r1"):
         with attachments.attach("r1"):
             assert attachments.active_requests == 1
         await settle()
-        assert gave_up.requests == []
+        assert journal.cancelled == []
     assert attachments.active_requests == 0
     await settle()
-    assert gave_up.requests == ["r1"]
+    assert journal.cancelled == ["r1"]
 
 
 async def test_coming_back_stops_the_clock():
-    gave_up = GaveUp()
-    attachments = Attachments(gave_up, grace_s=0.0)
+    journal = Watched()
+    attachments = Attachments(journal, grace_s=0.0)
     with attachments.attach("r1"):
         pass
     with attachments.attach("r1") as again:
         await settle()
-        assert gave_up.requests == []
+        assert journal.cancelled == []
         again.ended = True
     await settle()
-    assert gave_up.requests == []
+    assert journal.cancelled == []
 
 
 async def test_a_stream_that_saw_the_end_gives_nothing_up():
-    gave_up = GaveUp()
-    attachments = Attachments(gave_up, grace_s=0.0)
+    journal = Watched()
+    attachments = Attachments(journal, grace_s=0.0)
     with attachments.attach("r1") as stream:
         stream.ended = True
     await settle()
-    assert gave_up.requests == []
+    assert journal.cancelled == []
 
 
 async def test_closing_forgets_the_clocks():
-    gave_up = GaveUp()
-    attachments = Attachments(gave_up, grace_s=0.0)
+    journal = Watched()
+    attachments = Attachments(journal, grace_s=0.0)
     with attachments.attach("r1"):
         pass
     await attachments.close()
     await settle()
-    assert gave_up.requests == []
+    assert journal.cancelled == []
+
+
+async def test_other_routers_are_told_and_asked():
+    journal = Watched()
+    attachments = Attachments(journal, grace_s=0.002)
+    with attachments.attach("r1"):
+        await asyncio.wait_for(until(lambda: len(journal.notes) >= 2), 10)
+        journal.attended_elsewhere = True
+    assert set(journal.notes) == {("r1", 0.002)}
+    await asyncio.sleep(0.02)
+    assert journal.cancelled == [], "a client is attached at another router"
+    journal.attended_elsewhere = False
+    await asyncio.wait_for(until(lambda: journal.cancelled == ["r1"]), 10)
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - a task of the object under test changes it
+        await asyncio.sleep(0)
 
 
 async def test_a_request_that_cannot_be_given_up_is_only_logged():
+    journal = Watched()
+
     async def unknown(request_id):
         raise UnknownRequest("expired")
 
-    attachments = Attachments(unknown, grace_s=0.0)
+    journal.cancel = unknown
+    attachments = Attachments(journal, grace_s=0.0)
     with attachments.attach("r1"):
         pass
     await settle()
