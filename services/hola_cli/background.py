@@ -27,6 +27,7 @@ class Background(Generic[R]):
         self._thread = threading.Thread(target=self._main, name="hola-loop", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._late: BaseException | None = None
 
     def __enter__(self) -> R:
         """Start the loop and enter the context. Raises what entering raised."""
@@ -39,10 +40,12 @@ class Background(Generic[R]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the context and end the loop."""
+        """Leave the context and end the loop. Raises what leaving raised."""
         if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+        if self._late is not None and error is None:
+            raise self._late
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Result of a coroutine run on the loop. On KeyboardInterrupt it is cancelled first."""
@@ -59,11 +62,11 @@ class Background(Generic[R]):
         try:
             asyncio.run(self._live())
         except BaseException as error:
-            # Before entering succeeded, the main thread waits for it; afterwards nobody does.
-            if not self._ready.done():
-                self._ready.set_exception(error)
+            # Until entering succeeded __enter__ waits for it, afterwards __exit__ asks for it.
+            if self._ready.done():
+                self._late = error
             else:
-                raise
+                self._ready.set_exception(error)
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
