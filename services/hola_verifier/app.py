@@ -71,7 +71,7 @@ class VerifierApp:
             queue_limit=self._settings.queue_limit,
         )
         self._host = VerifierHost(target, worker, limits, metrics=self._metrics)
-        self._opened.push_async_callback(self._host.close)
+        self._opened.push_async_callback(self._host.close, max(1.0, self._settings.drain_s))
         sweeper = asyncio.create_task(self._host.run())
         self._opened.callback(sweeper.cancel)
 

@@ -83,6 +83,11 @@ class VerifierHost:
             kv_budget_bytes=self._table.kv_budget_bytes,
         )
 
+    @property
+    def ttl_s(self) -> float:
+        """Seconds without a message after which a session is freed."""
+        return self._limits.ttl_s
+
     async def open(self, owner: object, request: Open) -> tuple[Session, Opened]:
         """Start a session for the stream `owner`, or take over the one of this id; prefill it.
 
@@ -163,11 +168,12 @@ class VerifierHost:
             await asyncio.sleep(self._limits.ttl_s / _SWEEPS_PER_TTL)
             self.sweep()
 
-    async def close(self) -> None:
-        """Free all sessions and wait for the engine to have let go of them. Idempotent."""
+    async def close(self, timeout_s: float = 1.0) -> None:
+        """Free all sessions; wait up to timeout_s seconds for the engine to let go. Idempotent."""
         for entry in self._table.entries():
             self._release(entry, "shutdown")
-        await asyncio.gather(*self._releases, return_exceptions=True)
+        if self._releases:
+            await asyncio.wait(set(self._releases), timeout=timeout_s)
 
     def _claim(self, owner: object, request: Open) -> tuple[Session, list[Session]]:
         """The session to use, now owned by `owner`, and sessions whose caches must go first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from hola.errors import HolaError, ProtocolViolation, SessionLost
 from hola.ports import VerifierLink
@@ -87,10 +88,11 @@ class _LocalLink:
 
     async def _serve(self) -> None:
         try:
-            answer: VerifierResponse | None = None
-            while not isinstance(answer, Done):
-                answer = await self._stream.answer(await self._requests.get())
+            async for request in self._stream.each(self._requests_as_sent()):
+                answer = await self._stream.answer(request)
                 self._answers.put_nowait(answer)
+                if isinstance(answer, Done):
+                    return
         except HolaError as error:
             self._error = error
         except Exception:
@@ -99,6 +101,10 @@ class _LocalLink:
         finally:
             self._stream.detach()
             self._answers.put_nowait(None)
+
+    async def _requests_as_sent(self) -> AsyncIterator[VerifierRequest]:
+        while True:
+            yield await self._requests.get()
 
     def _ended(self) -> HolaError:
         return self._error or SessionLost("the session's stream has ended")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from hola.errors import ProtocolViolation
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TypeVar
+
+from hola.errors import ProtocolViolation, SessionLost
 from hola.types import CancelSession, Done, DraftBlock, Open, VerifierRequest, VerifierResponse
 from hola_verifier.host import Session, VerifierHost
+
+T = TypeVar("T")
 
 
 class SessionStream:
@@ -14,6 +20,24 @@ class SessionStream:
         self._host = host
         self._session: Session | None = None
         self._opening = False
+
+    async def each(self, messages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+        """The caller's messages as they come.
+
+        Raises SessionLost when none came for as long as a session is kept: then it is gone, and a
+        silent stream must not stay for ever.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(self._host.ttl_s):
+                    message = await anext(messages)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise SessionLost(
+                    f"the session was idle for {self._host.ttl_s:g} s: open it again"
+                ) from None
+            yield message
 
     async def answer(self, message: VerifierRequest) -> VerifierResponse:
         """The answer to the next message; Done is the last one.

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         256, ge=1, description="jobs or blocks that may wait; more are refused"
     )
     max_message_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, description="largest gRPC message, bytes"
+        4 * 1024 * 1024, ge=1024, le=2**31 - 1, description="largest gRPC message, bytes"
     )
     detach_grace_s: float = Field(
         30, ge=0, description="seconds a request runs on with no client attached"
@@ -92,8 +92,9 @@ class Settings(BaseSettings):
     answer_timeout_s: float = Field(
         300, gt=0, description="seconds to wait for one answer of a verifier, its prefill included"
     )
+    max_calls: int = Field(1000, ge=1, description="calls a server runs at a time, streams too")
     keepalive_s: float = Field(
-        20, ge=1, description="seconds between pings that find dead connections"
+        20, ge=1, le=86400, description="seconds between pings that find dead connections"
     )
     insecure: bool = Field(
         False, description="1: serve plaintext on addresses other machines can reach"

@@ -66,7 +66,9 @@ class RpcServer:
     async def start(self) -> None:
         """Bind and serve. Raises ConfigError when the address cannot be bound."""
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics)], options=self._options()
+            interceptors=[CallInterceptor(self._metrics)],
+            options=self._options(),
+            maximum_concurrent_rpcs=self._settings.max_calls,
         )
         for service in self._services:
             service.add(service.servicer, server)

@@ -114,8 +114,10 @@ class _GrpcLink:
             raise await self._ended() from None
         except grpc.aio.AioRpcError as error:
             known = error_from_call(error, SessionLost)
-            # grpc calls a connection that breaks under a write an internal error of its own.
-            raise (SessionLost(known.message) if type(known) is HolaError else known) from None
+            if type(known) is HolaError:
+                # grpc's name for a stream that is over at the other end is "internal error".
+                known = SessionLost(f"the stream ended under a message: {known.message}")
+            raise known from None
         except TimeoutError:
             raise self._silent() from None
         except asyncio.CancelledError:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from hola.errors import SessionLost
+from hola.errors import Overloaded, SessionLost
 from hola.speculation.verifier_session import PREFILL_CHUNK_TOKENS
 from hola.types import DraftBlock, Opened, SamplingParams
 from tests.support.verifier import Pass, Rig, ask, eventually, plain, reference
@@ -125,7 +125,31 @@ async def test_a_silent_session_is_freed(
     await eventually(lambda: rig.app.host.info().kv_bytes == 0, "the session has expired")
     await eventually(lambda: rig.engine.closed_sessions == 1, "its cache is freed")
     if attached:
-        with pytest.raises(SessionLost, match="idle"):
+        with pytest.raises(SessionLost):
             await ask(link, DraftBlock(round=1, base_position=0))
     again = await rig.opened()
     assert await plain(again, 2) == reference(rig.engine, 2)
+
+
+async def test_a_stream_that_never_opens_is_ended(start: Callable[..., Awaitable[Rig]]) -> None:
+    rig = await start(session_ttl_s=0.1)
+    link = await rig.port.connect()
+    async with asyncio.timeout(10):
+        with pytest.raises(SessionLost, match="idle"):
+            await link.receive()
+
+
+async def test_a_busy_engine_takes_no_more_sessions(start: Callable[..., Awaitable[Rig]]) -> None:
+    rig = await start(queue_limit=1)
+    rig.engine.hold()
+    first = await rig.port.connect()
+    await first.send(rig.open_request(session_id="first"))
+    await rig.engine.in_pass()
+    second = await rig.port.connect()
+    with pytest.raises(Overloaded, match="jobs are waiting") as raised:
+        await ask(second, rig.open_request(session_id="second"))
+    assert int(raised.value.details["retry_after_ms"]) > 0
+    rig.engine.release()
+    async with asyncio.timeout(10):
+        await first.receive()
+    await rig.opened(session_id="second")

@@ -163,6 +163,25 @@ async def test_calls_are_counted_by_code() -> None:
         assert sample("hola_rpc_seconds_count", {"method": method}) == 1
 
 
+async def test_more_calls_than_allowed_are_told_to_come_back() -> None:
+    async with running_kinds(wait_for_ever, max_calls=2) as rig:
+        running = [rig.start_call("unary_unary", "x") for _ in range(3)]
+        errors = []
+        async with asyncio.timeout(10):
+            for call in asyncio.as_completed(
+                [asyncio.ensure_future(call.code()) for call in running]
+            ):
+                errors.append(await call)
+                break
+        assert errors == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        refused = [call for call in running if call.done()]
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await refused[0]
+        assert type(error_from_call(raised.value)) is Overloaded
+        for call in running:
+            call.cancel()
+
+
 async def test_a_very_long_error_still_arrives() -> None:
     async def explain(text: str) -> str:
         raise PromptTooLong("ü" * 100_000, prompt_tokens=5, got="y" * 100_000)
