@@ -84,6 +84,7 @@ class DrafterApp:
             patience=Patience(
                 verifier_wait_s=settings.verifier_wait_s, answer_s=settings.answer_timeout_s
             ),
+            max_direct=settings.max_sessions,
             metrics=self._metrics,
         )
         self._jobs = JobWorker(

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from hola import __version__
 from hola.convert import failure_of
 from hola.engines.worker import EngineWorker, Timed
-from hola.errors import DeadlineExceeded, EmptyPrompt, HolaError, PromptTooLong, UnknownModel
+from hola.errors import (
+    DeadlineExceeded,
+    DuplicateRequest,
+    EmptyPrompt,
+    HolaError,
+    Overloaded,
+    PromptTooLong,
+    UnknownModel,
+)
 from hola.ports import Engine, Tokenizer, VerifierPort
 from hola.speculation.drafter_session import DrafterSession
 from hola.speculation.pacing import AdaptivePacing, FixedPacing, Pacing
@@ -34,6 +42,7 @@ log = get_logger(__name__)
 
 # Events a slow direct caller may be behind before generation waits for it.
 MAX_UNREAD = 64
+RETRY_AFTER_MS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +78,11 @@ class Drafter:
         worker: EngineWorker,
         *,
         patience: Patience,
+        max_direct: int = 64,
         metrics: Metrics | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
+        """`max_direct` bounds the calls of `generate` at a time; `run` has its caller's bound."""
         self._model = model
         self._verifier = verifier
         self._worker = worker
@@ -81,6 +92,8 @@ class Drafter:
         self._clock = clock
         self._pacing: dict[tuple[str, ...], AdaptivePacing] = {}
         self._closing: set[asyncio.Task[Timed[None]]] = set()
+        self._max_direct = max_direct
+        self._direct: set[str] = set()
         self._active = 0
 
     async def info(self) -> DrafterInfo:
@@ -102,17 +115,26 @@ class Drafter:
         """
         if not job.request_id:
             job = replace(job, request_id=uuid.uuid4().hex)
+        refusal = self._refusal(job)
+        if refusal is not None:
+            yield failure_of(refusal)
+            return
         events: asyncio.Queue[GenerateEvent] = asyncio.Queue(MAX_UNREAD)
+        self._direct.add(job.request_id)
         running = asyncio.create_task(self.run(job, events.put))
         ended = False
         try:
             while not ended:
                 event = await events.get()
                 ended = isinstance(event, Summary | Failure)
+                if ended:
+                    # Who has read the end may use the id again, though we still clean up.
+                    self._direct.discard(job.request_id)
                 yield event
         finally:
             if not ended:
                 running.cancel()
+                self._direct.discard(job.request_id)
             await asyncio.gather(running, return_exceptions=True)
 
     async def run(self, job: GenerateJob, emit: EmitEvent, *, history: History = NEW) -> None:
@@ -127,6 +149,15 @@ class Drafter:
                 await self._checked(job, outlet, history)
         finally:
             self._active -= 1
+
+    def _refusal(self, job: GenerateJob) -> HolaError | None:
+        """Why a direct call cannot be taken now; two of one id would fight for one session."""
+        if job.request_id in self._direct:
+            return DuplicateRequest(f"request {job.request_id!r} is running here already")
+        if len(self._direct) >= self._max_direct:
+            text = f"{self._max_direct} direct requests are running, the limit"
+            return Overloaded(text, retry_after_ms=RETRY_AFTER_MS)
+        return None
 
     async def _checked(self, job: GenerateJob, outlet: Outlet, history: History) -> None:
         try:

@@ -18,7 +18,6 @@ from tenacity import (
 from hola.engines.worker import EngineWorker
 from hola.errors import (
     DeadlineExceeded,
-    EngineFailure,
     HolaError,
     ProtocolViolation,
     SessionLost,
@@ -231,9 +230,9 @@ class _Shell:
     async def _draft(self) -> Sequence[Action]:
         try:
             timed = await self._worker.run(self._session.draft, key=self._key)
-        except EngineFailure as failure:
-            # A draft tier may fail: the target alone gives the same text.
-            log.error("draft_failed", request_id=self._key, message=failure.message)
+        except Exception:
+            # Whatever is wrong with a draft tier: the target alone gives the same text.
+            log.exception("draft_failed", request_id=self._key)
             return self._session.on_draft_failed()
         return self._session.on_draft(timed.value, timed.queue_ns + timed.compute_ns)
 

@@ -193,6 +193,28 @@ async def test_requests_at_once_do_not_mix(rig):
         assert ids_of(events) == reference(engine, 30, each.sampling, tuple(PROMPT.encode()))
 
 
+async def test_an_id_runs_once_at_a_time(rig):
+    port, engine = rig
+    engine.hold()
+    first = asyncio.create_task(collect(port.generate(job())))
+    await engine.in_pass()
+    assert await refusal(port, job()) == "DUPLICATE_REQUEST"
+    engine.release()
+    assert isinstance(terminal(await first), Summary)
+    assert isinstance(terminal(await collect(port.generate(job()))), Summary)
+
+
+@pytest.mark.parametrize("kind", PORTS)
+async def test_direct_calls_are_bounded(kind, tmp_path):
+    async with running_drafter(kind, tmp_path, max_sessions=1) as (port, engine):
+        engine.hold()
+        first = asyncio.create_task(collect(port.generate(job())))
+        await engine.in_pass()
+        assert await refusal(port, job(request_id="r2")) == "OVERLOADED"
+        engine.release()
+        assert isinstance(terminal(await first), Summary)
+
+
 async def test_info_names_what_runs(rig):
     port, _ = rig
     info = await port.info()

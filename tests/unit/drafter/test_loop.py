@@ -189,8 +189,11 @@ class BrokenLadder:
 
     tiers = ("tiny",)
 
+    def __init__(self, error=None):
+        self.error = error
+
     def propose(self, prefix, k):
-        raise EngineFailure("no more memory on the device")
+        raise self.error
 
     def close(self):
         """Nothing to free."""
@@ -203,7 +206,15 @@ class EmptyLadder(BrokenLadder):
         return Proposal()
 
 
-@pytest.mark.parametrize("ladder", [BrokenLadder(), EmptyLadder(), None])
+@pytest.mark.parametrize(
+    "ladder",
+    [
+        BrokenLadder(EngineFailure("no memory")),
+        BrokenLadder(KeyError("a bug")),
+        EmptyLadder(),
+        None,
+    ],
+)
 async def test_without_useful_drafts_the_target_goes_on_alone(worker, ladder):
     verifier = InProcessVerifier()
     events = []
