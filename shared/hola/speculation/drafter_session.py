@@ -88,6 +88,9 @@ class DrafterSession:
         else:
             self._tiers = self.started.tiers
             self.fingerprint = self.fingerprint or self.started.fingerprint
+            self._degraded = self.started.exactness is Exactness.DEGRADED
+        # Output of unknown numerics cannot be called exact, whoever continues it.
+        self._degraded |= bool(self.committed) and not self.fingerprint
         self._account = Account(
             tiers=self._tiers, queue_ns=self.queue_ns, prefill_ns=self.tokenize_ns
         )

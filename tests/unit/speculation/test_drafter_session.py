@@ -523,6 +523,20 @@ class TestTakeover:
         open_up(session)
         assert session.cancel()[0].event.exactness is Exactness.DEGRADED
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"started": replace(STARTED, exactness=Exactness.DEGRADED)},
+            {"started": replace(STARTED, fingerprint="")},
+            {},
+        ],
+        ids=["degraded", "no fingerprint", "no Started"],
+    )
+    def test_what_was_not_exact_stays_so(self, changes) -> None:
+        session = make(committed=self.COMMITTED, **changes)
+        open_up(session)
+        assert session.cancel()[0].event.exactness is Exactness.DEGRADED
+
 
 class TestContract:
     def test_refuses_a_prompt_without_room(self) -> None:
