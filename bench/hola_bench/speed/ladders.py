@@ -56,7 +56,8 @@ def plans(models: Models) -> list[Plan]:
     ]
     fixed = [
         Plan(name=f"{ladder_name(tiers)}, k={k}", ladder=tiers, draft_tokens=k)
-        for tiers in (full, models.draft_names, models.draft_names[:1])
+        for tiers in dict.fromkeys((full, models.draft_names, models.draft_names[:1]))
+        if tiers
         for k in FIXED_LENGTHS
     ]
     return [Plan(name=SESSION, draft_tokens=0), *adaptive, *fixed]
