@@ -18,6 +18,7 @@ import pytest
 import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from hola.bus.from_settings import bus_from
 from hola.config import Settings
 from hola.errors import HolaError
 from hola.rpc.drafter_client import GrpcDrafter
@@ -147,7 +148,7 @@ def cluster(tmp_path, redis_server):
     made.stop()
 
 
-def request(request_id: str, max_tokens: int = 400) -> GenerateRequest:
+def request(request_id: str, max_tokens: int = 2000) -> GenerateRequest:
     sampling = SamplingParams(max_tokens=max_tokens, temperature=0.8, seed=5)
     return GenerateRequest(request_id=request_id, prompt=PROMPT, sampling=sampling)
 
@@ -179,17 +180,27 @@ def check(events, expected) -> None:
     assert events[-1].completion_tokens == len(ids_of(expected))
 
 
+async def writers(cluster: Cluster, request_id: str) -> list[str]:
+    """The drafters that wrote a request's journal, in order."""
+    bus = await bus_from(Settings(bus=cluster.bus))
+    try:
+        names = [entry.writer for entry in await bus.journal.read(request_id)]
+    finally:
+        await bus.close()
+    return list(dict.fromkeys(names))
+
+
 async def test_kill_9_anything_in_mid_stream(cluster):
     await cluster.up()
     expected = await stream(cluster, request("whole"))
     assert expected[-1].finish_reason is FinishReason.LENGTH
 
     async def kill_drafter():
-        cluster.start("drafter", "heir")
-        await cluster.ready("heir")
         cluster.kill("drafter")
+        cluster.start("drafter", "heir")
 
     check(await stream(cluster, request("drafter-killed"), {40: kill_drafter}), expected)
+    assert await writers(cluster, "drafter-killed") == ["drafter", "heir"]
 
     async def kill_verifier():
         cluster.kill("verifier")
@@ -206,12 +217,14 @@ async def test_kill_9_anything_in_mid_stream(cluster):
     check(await stream(cluster, request("router-killed"), {50: kill_router}), expected)
 
     async def kill_all():
-        for name in ("router", "verifier", "heir"):
+        for name in ("heir", "router", "verifier"):
             cluster.kill(name)
-        for service in ("drafter", "verifier", "router"):
+        for service in ("verifier", "router"):
             cluster.start(service)
+        cluster.start("drafter", "second-heir")
 
     check(await stream(cluster, request("all-killed"), {30: kill_all}), expected)
+    assert await writers(cluster, "all-killed") == ["heir", "second-heir"]
 
 
 async def test_a_drafter_that_was_frozen_is_fenced(cluster):
@@ -222,12 +235,13 @@ async def test_a_drafter_that_was_frozen_is_fenced(cluster):
     async def freeze():
         frozen.send_signal(signal.SIGSTOP)
         cluster.start("drafter", "heir")
-        await cluster.ready("heir")
 
     check(await stream(cluster, request("frozen"), {40: freeze}), expected)
+    assert await writers(cluster, "frozen") == ["drafter", "heir"]
     frozen.send_signal(signal.SIGCONT)
-    cluster.terminate("heir")
+    cluster.kill("heir")
     check(await stream(cluster, request("thawed")), expected)
+    assert await writers(cluster, "frozen") == ["drafter", "heir"], "it left a trace"
 
 
 async def test_redis_restarts_in_mid_stream(cluster, redis_server):
