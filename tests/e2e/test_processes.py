@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -281,3 +281,33 @@ async def test_a_drafter_on_its_own_needs_no_router(cluster):
             _ = [e async for e in client.generate(GenerateJob(request_id="x", model="", prompt=""))]
     finally:
         await client.close()
+
+
+async def test_the_demo_tiers_survive_killed_processes(cluster):
+    if not (cluster.models_dir / "demo" / "hola.json").is_file():
+        pytest.skip("models/demo is not in this checkout")
+    cluster.model = "demo"
+    await cluster.up()
+    wanted = [
+        GenerateRequest(
+            prompt=f"Tom has {n} apples. He buys 5 more.",
+            sampling=SamplingParams(max_tokens=200, temperature=1.0, seed=n),
+        )
+        for n in range(3)
+    ]
+    expected = [
+        await stream(cluster, replace(each, request_id=f"whole-{n}"))
+        for n, each in enumerate(wanted)
+    ]
+
+    async def kill_drafter():
+        cluster.kill("drafter")
+        cluster.start("drafter")
+
+    async def kill_verifier():
+        cluster.kill("verifier")
+        cluster.start("verifier")
+
+    for n, due in enumerate((kill_drafter, kill_verifier, kill_drafter)):
+        again = replace(wanted[n], request_id=f"killed-{n}")
+        check(await stream(cluster, again, {3: due}), expected[n])
