@@ -67,7 +67,8 @@ def command(
 ) -> None:
     """Talk with a model; each answer is streamed, coloured by provenance.
 
-    Reads one question per line until /quit or the end of the input, so it also works in a pipe.
+    Reads one question per line until /quit or the end of the input, so it also works in a pipe;
+    there, the exit code is that of the last question that failed.
 
     Examples:
 
@@ -82,7 +83,9 @@ def command(
     loop = Background(open_door(door))
     with loop as opened:
         chat = _Chat(opened, loop, console, door.model or "", wanted, json)
-        chat.talk(Conversation(system=system))
+        code = chat.talk(Conversation(system=system))
+    if code:
+        raise typer.Exit(code)
 
 
 class _Chat:
@@ -105,20 +108,22 @@ class _Chat:
         self._json = json
         self._interactive = sys.stdin.isatty() and sys.stdout.isatty() and not json
         self._legend_due = True
+        self._exit_code = 0
 
-    def talk(self, conversation: Conversation) -> None:
-        """Read, answer, repeat."""
+    def talk(self, conversation: Conversation) -> int:
+        """Read, answer, repeat. Exit code of the last failure in a pipe; 0 for a person."""
         if self._interactive:
             import readline  # noqa: F401  (line editing and history for input())
 
             self._console.print("/help lists the commands", style="dim")
         while (line := self._read()) is not None:
             if line == "/quit":
-                return
+                break
             if line.startswith("/"):
                 self._obey(line, conversation)
             elif line:
                 self._answer(line, conversation)
+        return 0 if self._interactive else self._exit_code
 
     def _read(self) -> str | None:
         try:
@@ -155,6 +160,7 @@ class _Chat:
             return
         except HolaError as error:
             print(f"error: {error.message}", file=sys.stderr)
+            self._exit_code = error.exit_code
             if conversation.messages and error.reason == "PROMPT_TOO_LONG":
                 print("the conversation is too long now: /reset forgets it", file=sys.stderr)
             return
@@ -162,7 +168,7 @@ class _Chat:
         conversation.answered(question, answer)
         if not self._json and answer.summary is not None:
             print(flush=True)
-            self._console.print(stats_line(answer.summary), style="dim")
+            self._console.print(stats_line(answer.summary), style="dim", soft_wrap=True)
 
     def _screen(self) -> Screen:
         if self._json:

@@ -28,7 +28,8 @@ class AskOptions:
     """How the prompt is used and the answer shown."""
 
     raw: Annotated[
-        bool, typer.Option("--raw", help="Use the prompt as it is, without the chat template.")
+        bool,
+        typer.Option("--raw", help="No chat template: the prompt as it is."),
     ] = False
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="A system message.")

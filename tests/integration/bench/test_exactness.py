@@ -31,7 +31,7 @@ def test_scripted_tiers_in_two_processes(scripted):
 @pytest.mark.timeout(300)
 def test_the_command_on_the_demo_tiers(demo_models_dir):
     names = "ladder=lookup+draft+mid,k=4,random-tokens,verifier-restarted,drafter-process-killed"
-    arguments = ["--prompts", "4", "--max-tokens", "24", "--jobs", "1", "--configurations", names]
+    arguments = ["--prompts", "2", "--max-tokens", "24", "--jobs", "1", "--configurations", names]
     found = CliRunner().invoke(
         app, ["bench", "exactness", "--json", "--models-dir", demo_models_dir, *arguments]
     )
@@ -45,5 +45,5 @@ def test_the_command_on_the_demo_tiers(demo_models_dir):
     assert report["headline"]["configurations"] == 5
     assert report["details"]["chi2"]["false_alarm_probability"] == 1e-6
     rows = {row["configuration"]: row for row in report["details"]["configurations"]}
-    assert rows["drafter-process-killed"]["hit_in_mid_stream"] >= 4
+    assert rows["drafter-process-killed"]["hit_in_mid_stream"] >= 3
     assert rows["k=4"]["accepted_per_verify"] > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -33,3 +34,15 @@ def run() -> Run:
         return CliRunner().invoke(app, list(arguments), **options)  # type: ignore[arg-type]
 
     return run
+
+
+@pytest.fixture
+def demo_models_dir(repo_root: Path, request: pytest.FixtureRequest) -> str:
+    """The folder with the demo family; a checkout without it cannot run everything."""
+    folder = repo_root / "models"
+    if not (folder / "demo/hola.json").is_file():
+        missing = "models/demo is not in this checkout"
+        if request.config.getoption("--require-all"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return str(folder)
