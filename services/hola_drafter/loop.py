@@ -19,6 +19,7 @@ from hola.engines.worker import EngineWorker
 from hola.errors import (
     DeadlineExceeded,
     HolaError,
+    Overloaded,
     ProtocolViolation,
     SessionLost,
     VerifierUnavailable,
@@ -41,7 +42,8 @@ from hola_drafter.outlet import EmitEvent
 
 log = get_logger(__name__)
 
-LOST = (SessionLost, VerifierUnavailable)
+# What a moment's patience may cure; a full verifier has a place for us later.
+PASSING = (SessionLost, VerifierUnavailable, Overloaded)
 HANG_UP_S = 2.0
 
 
@@ -121,17 +123,18 @@ class _Shell:
         self._patience = patience
         self._link: VerifierLink | None = None
         self._question: _Question | None = None
-        self._opened = False
+        # The Open that has not been answered yet: an attempt that fails sends it once more.
+        self._opening: Sequence[Action] = ()
 
     async def play(self) -> None:
         """From the first message to the terminal event."""
-        first: Sequence[Action] = self._session.start()
-        actions = first
+        actions: Sequence[Action] = self._session.start()
+        self._opening = actions
         while actions:
             try:
                 actions = await self.perform(actions)
-            except LOST as loss:
-                actions = await self._recover(first, loss)
+            except PASSING as trouble:
+                actions = await self._recover(trouble)
         if not self._session.finished:
             raise ProtocolViolation("the drafter session stopped before its end")
 
@@ -153,7 +156,7 @@ class _Shell:
                     answer, elapsed_ns = await self._exchange(message)
                     if isinstance(answer, Verdict):
                         return [*todo, *self._session.on_verdict(answer, elapsed_ns)]
-                    self._opened = True
+                    self._opening = ()
                     todo.extend(self._session.on_opened(answer, elapsed_ns))
         return []
 
@@ -171,26 +174,27 @@ class _Shell:
                 if question is not None:
                     await asyncio.wait({question.answer})
         except (HolaError, TimeoutError):
-            log.debug("verifier_session_left_to_its_ttl", request_id=self._key)
+            log.debug("verifier_session_left_to_its_ttl")
         finally:
             await _drop(question)
             await link.close()
 
-    async def _recover(self, first: Sequence[Action], loss: HolaError) -> Sequence[Action]:
+    async def _recover(self, trouble: HolaError) -> Sequence[Action]:
         """Open the session again until a verdict comes; returns what follows that verdict."""
-        log.warning("verifier_lost", request_id=self._key, reason=loss.reason, message=loss.message)
+        log.warning("verifier_lost", reason=trouble.reason, message=trouble.message)
         retrying = AsyncRetrying(
             wait=wait_random_exponential(multiplier=0.05, max=2),
             stop=stop_after_delay(self._patience.verifier_wait_s),
-            retry=retry_if_exception_type(LOST),
+            retry=retry_if_exception_type(PASSING),
             reraise=True,
         )
         async for attempt in retrying:
             with attempt:
                 await self._drop_link()
                 self._link = await self._connect()
-                return await self.perform(self._session.reopen() if self._opened else first)
-        raise loss
+                self._opening = self._opening or self._session.reopen()
+                return await self.perform(self._opening)
+        raise trouble
 
     async def _exchange(self, message: VerifierRequest) -> tuple[Opened | Verdict, int]:
         """Send one message and wait for its answer; nanoseconds are those of the round trip."""
@@ -232,7 +236,7 @@ class _Shell:
             timed = await self._worker.run(self._session.draft, key=self._key)
         except Exception:
             # Whatever is wrong with a draft tier: the target alone gives the same text.
-            log.exception("draft_failed", request_id=self._key)
+            log.exception("draft_failed")
             return self._session.on_draft_failed()
         return self._session.on_draft(timed.value, timed.queue_ns + timed.compute_ns)
 

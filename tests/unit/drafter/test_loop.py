@@ -9,7 +9,7 @@ import pytest
 
 from hola.engines.scripted import ScriptedTokenizer
 from hola.engines.worker import EngineWorker
-from hola.errors import EngineFailure, FingerprintMismatch, SessionLost
+from hola.errors import EngineFailure, FingerprintMismatch, Overloaded, SessionLost
 from hola.ports import Proposal
 from hola.speculation.drafter_session import DrafterSession
 from hola.speculation.pacing import FixedPacing
@@ -105,6 +105,26 @@ async def test_a_refused_connection_is_tried_again(worker):
     events = await play(worker, verifier, patience=Patience(verifier_wait_s=20))
     check_ended(events, verifier)
     assert ids_of(events) == plain_tokens(job().sampling)
+
+
+@pytest.mark.parametrize("full_at", [0, 3])
+async def test_a_full_verifier_is_waited_for(worker, full_at):
+    def full(n):
+        if n == full_at and n > 0:
+            return SessionLost("gone")
+        return Overloaded("no place", retry_after_ms=1) if full_at <= n < full_at + 4 else None
+
+    verifier = InProcessVerifier(fail=full)
+    events = await play(worker, verifier, patience=Patience(verifier_wait_s=20))
+    check_ended(events, verifier)
+    assert ids_of(events) == plain_tokens(job().sampling)
+    assert events[-1].reconnects == (1 if full_at else 0)
+
+
+async def test_a_verifier_that_stays_full_is_a_failure(worker):
+    verifier = InProcessVerifier(fail=lambda n: Overloaded("no place", retry_after_ms=1))
+    events = await play(worker, verifier, patience=Patience(verifier_wait_s=0.2))
+    assert [event.reason for event in events] == ["OVERLOADED"]
 
 
 async def test_a_verifier_that_stays_away_is_a_failure_in_time(worker):
