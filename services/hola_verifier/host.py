@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from hola_verifier.target import Target
 log = get_logger(__name__)
 T = TypeVar("T")
 Session = Entry[VerifierSession]
+Release = asyncio.Task[Timed[None]]
 _SWEEPS_PER_TTL = 4
 _END = object()
 
@@ -62,7 +63,7 @@ class VerifierHost:
             kv_budget_bytes=limits.kv_budget_bytes,
             ttl_ns=int(limits.ttl_s * 1e9),
         )
-        self._releases: set[asyncio.Task[object]] = set()
+        self._releases: set[Release] = set()
         self._metrics.queue_depth.set_function(lambda: worker.depth)
         self._metrics.sessions.set_function(lambda: len(self._table))
         self._metrics.kv_bytes.set_function(lambda: self._table.kv_bytes)
@@ -100,9 +101,9 @@ class VerifierHost:
             raise Overloaded(
                 f"{self._worker.depth} engine jobs are waiting", retry_after_ms=RETRY_AFTER_MS
             )
-        entry, evicted = self._claim(owner, request)
+        entry, leaving = self._claim(owner, request)
         try:
-            prefill = await self._prefill_with_room(owner, entry, request, evicted)
+            prefill = await self._prefill_with_room(owner, entry, request, leaving)
         except asyncio.CancelledError:
             self.detach(owner, entry)
             raise
@@ -159,7 +160,6 @@ class VerifierHost:
     def sweep(self) -> None:
         """Free the sessions that nobody has used for the time to live."""
         for entry in self._table.expired(self._clock()):
-            log.info("session_expired", session_id=entry.session_id)
             self._release(entry, "idle")
 
     async def run(self) -> None:
@@ -175,8 +175,8 @@ class VerifierHost:
         if self._releases:
             await asyncio.wait(set(self._releases), timeout=timeout_s)
 
-    def _claim(self, owner: object, request: Open) -> tuple[Session, list[Session]]:
-        """The session to use, now owned by `owner`, and sessions whose caches must go first."""
+    def _claim(self, owner: object, request: Open) -> tuple[Session, list[Release]]:
+        """The session to use, now owned by `owner`, and what has to be freed before."""
         capacity = capacity_of(request, self._target.engine.info)
         existing = self._table.get(request.session_id)
         if existing is not None and existing.cache is not None and existing.capacity >= capacity:
@@ -192,46 +192,36 @@ class VerifierHost:
             used_ns=self._clock(),
             owner=owner,
         )
-        return entry, self._forget(self._table.admit(entry))
-
-    def _forget(self, evicted: list[Session]) -> list[Session]:
-        """Sessions that make room: the caller frees their caches on the worker."""
-        for gone in evicted:
-            self._table.remove(gone)
-            log.info("session_evicted", session_id=gone.session_id)
-            self._metrics.sessions_closed.labels("evicted").inc()
-        return evicted
+        return entry, [self._free(gone, "evicted") for gone in self._table.admit(entry)]
 
     async def _prefill_with_room(
-        self, owner: object, entry: Session, request: Open, evicted: Sequence[Session]
+        self, owner: object, entry: Session, request: Open, leaving: list[Release]
     ) -> Timed[int]:
-        """`_prefill`, after which the engine's own budget has had its say.
+        """`_prefill`, once the engine's own budget allows it.
 
         The engine counts more than our estimate (padding, what else the machine runs), so it may
         refuse what the table admitted: then waiting sessions go, one by one.
         """
         while True:
+            if leaving:
+                await asyncio.wait(leaving)
             try:
-                return await self._prefill(owner, entry, request, evicted)
+                return await self._prefill(owner, entry, request)
             except MemoryBudgetExceeded as refused:
                 waiting = self._table.waiting()
                 if waiting:
-                    evicted = self._forget(waiting[:1])
+                    self._table.remove(waiting[0])
+                    leaving = [self._free(waiting[0], "evicted")]
                 elif len(self._table) > 1:
                     details = {**refused.details, "retry_after_ms": RETRY_AFTER_MS}
                     raise Overloaded(refused.message, **details) from refused
                 else:
                     raise
 
-    async def _prefill(
-        self, owner: object, entry: Session, request: Open, evicted: Sequence[Session]
-    ) -> Timed[int]:
+    async def _prefill(self, owner: object, entry: Session, request: Open) -> Timed[int]:
         """Bring the cache to the end of the request's tokens; how many were in it before."""
 
         def begin() -> tuple[int, Iterator[None]]:
-            for gone in evicted:
-                if gone.cache is not None:
-                    gone.cache.close()
             if entry.cache is None and entry.owner is owner:
                 entry.cache = self._allocate(entry.capacity, request)
             cache = self._check_owner(owner, entry)
@@ -285,9 +275,13 @@ class VerifierHost:
             entry.used_ns = self._clock()
 
     def _release(self, entry: Session, why: str) -> None:
-        """Forget a session and have the worker free its cache after the jobs it still has."""
-        if not self._table.remove(entry):
-            return
+        """Forget a session and free its cache; nothing when it is forgotten already."""
+        if self._table.remove(entry):
+            self._free(entry, why)
+
+    def _free(self, entry: Session, why: str) -> Release:
+        """Have the worker free a forgotten session's cache, after the jobs it still has."""
+        log.info("session_closed", session_id=entry.session_id, why=why)
         self._metrics.sessions_closed.labels(why).inc()
         entry.owner = None
 
@@ -295,11 +289,12 @@ class VerifierHost:
             if entry.cache is not None:
                 entry.cache.close()
 
-        task = asyncio.ensure_future(self._worker.run(free, key=entry.session_id))
+        task = asyncio.create_task(self._worker.run(free, key=entry.session_id))
         self._releases.add(task)
         task.add_done_callback(self._released)
+        return task
 
-    def _released(self, task: asyncio.Task[object]) -> None:
+    def _released(self, task: Release) -> None:
         self._releases.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.warning("session_not_freed", error=str(task.exception()))
