@@ -266,8 +266,4 @@ class Drafter:
         if job.deadline_unix_ns == 0:
             return self._patience
         left_s = (job.deadline_unix_ns - self._clock()) / 1e9
-        return Patience(
-            verifier_wait_s=self._patience.verifier_wait_s,
-            answer_s=self._patience.answer_s,
-            deadline_s=max(0.0, left_s),
-        )
+        return replace(self._patience, deadline_s=max(0.0, left_s))

@@ -44,18 +44,19 @@ log = get_logger(__name__)
 
 # What a moment's patience may cure; a full verifier has a place for us later.
 PASSING = (SessionLost, VerifierUnavailable, Overloaded)
-HANG_UP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long one request waits: for a lost verifier, for one answer of a living one, in all.
+    """How long one request waits: for a lost verifier, for one answer of a living one, for a
+    goodbye, in all.
 
     `deadline_s` is counted from the call of `run_session`; None waits for ever.
     """
 
     verifier_wait_s: float
     answer_s: float = 120.0
+    hang_up_s: float = 2.0
     deadline_s: float | None = None
 
 
@@ -167,7 +168,7 @@ class _Shell:
         if link is None:
             return
         try:
-            async with asyncio.timeout(HANG_UP_S):
+            async with asyncio.timeout(self._patience.hang_up_s):
                 if question is not None:
                     await question.sent.wait()
                 await link.send(CancelSession())

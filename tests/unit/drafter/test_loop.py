@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,7 @@ from tests.support.scripted_system import (
     plain_tokens,
 )
 
-PATIENCE = Patience(verifier_wait_s=0.5)
+PATIENCE = Patience(verifier_wait_s=0.5, hang_up_s=0.05)
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ async def test_a_verifier_lost_at_every_message_changes_nothing(worker):
 
 async def test_a_refused_connection_is_tried_again(worker):
     verifier = InProcessVerifier(refuse_connects=3)
-    events = await play(worker, verifier, patience=Patience(verifier_wait_s=20))
+    events = await play(worker, verifier, patience=replace(PATIENCE, verifier_wait_s=20))
     check_ended(events, verifier)
     assert ids_of(events) == plain_tokens(job().sampling)
 
@@ -115,7 +116,7 @@ async def test_a_full_verifier_is_waited_for(worker, full_at):
         return Overloaded("no place", retry_after_ms=1) if full_at <= n < full_at + 4 else None
 
     verifier = InProcessVerifier(fail=full)
-    events = await play(worker, verifier, patience=Patience(verifier_wait_s=20))
+    events = await play(worker, verifier, patience=replace(PATIENCE, verifier_wait_s=20))
     check_ended(events, verifier)
     assert ids_of(events) == plain_tokens(job().sampling)
     assert events[-1].reconnects == (1 if full_at else 0)
@@ -123,14 +124,14 @@ async def test_a_full_verifier_is_waited_for(worker, full_at):
 
 async def test_a_verifier_that_stays_full_is_a_failure(worker):
     verifier = InProcessVerifier(fail=lambda n: Overloaded("no place", retry_after_ms=1))
-    events = await play(worker, verifier, patience=Patience(verifier_wait_s=0.2))
+    events = await play(worker, verifier, patience=replace(PATIENCE, verifier_wait_s=0.2))
     assert [event.reason for event in events] == ["OVERLOADED"]
 
 
 async def test_a_verifier_that_stays_away_is_a_failure_in_time(worker):
     verifier = InProcessVerifier(refuse_connects=10**6)
     began = time.monotonic()
-    events = await play(worker, verifier, patience=Patience(verifier_wait_s=0.2))
+    events = await play(worker, verifier, patience=replace(PATIENCE, verifier_wait_s=0.2))
     assert time.monotonic() - began < 5
     assert [type(event) for event in events] == [Failure]
     assert events[0].reason == "VERIFIER_UNAVAILABLE"
@@ -138,14 +139,16 @@ async def test_a_verifier_that_stays_away_is_a_failure_in_time(worker):
 
 async def test_a_verifier_that_loses_every_block_is_given_up(worker):
     verifier = InProcessVerifier(fail=lambda n: SessionLost("gone") if n % 2 else None)
-    events = await play(worker, verifier, patience=Patience(verifier_wait_s=0.2))
+    events = await play(worker, verifier, patience=replace(PATIENCE, verifier_wait_s=0.2))
     check_ended(events, verifier)
     assert events[-1].reason == "SESSION_LOST"
 
 
 async def test_a_verifier_that_falls_silent_counts_as_lost(worker):
     silent = InProcessVerifier(hold=asyncio.Event())
-    events = await play(worker, silent, patience=Patience(verifier_wait_s=0.1, answer_s=0.05))
+    events = await play(
+        worker, silent, patience=replace(PATIENCE, verifier_wait_s=0.1, answer_s=0.05)
+    )
     check_ended(events, silent)
     assert events[-1].reason == "SESSION_LOST"
 
@@ -162,7 +165,9 @@ async def test_the_deadline_ends_the_request_and_frees_the_session(worker):
     verifier = InProcessVerifier(hold=asyncio.Event())
     verifier.hold.set()
     verifier.fail = lambda n: verifier.hold.clear() if n == 3 else None
-    events = await play(worker, verifier, patience=Patience(verifier_wait_s=5, deadline_s=0.1))
+    events = await play(
+        worker, verifier, patience=replace(PATIENCE, verifier_wait_s=5, deadline_s=0.1)
+    )
     check_ended(events, verifier)
     assert events[-1].reason == "DEADLINE_EXCEEDED"
     assert verifier.cancelled == ["r1"]
