@@ -18,6 +18,7 @@ from hola.errors import (
     UnknownRequest,
 )
 from hola.models.store import ModelStore
+from hola.telemetry import Metrics
 from hola.types import (
     ChatMessage,
     Exactness,
@@ -77,11 +78,12 @@ async def router(bus, tmp_path):
     await router.close()
 
 
-def make_router(bus, folder, *, grace_s=1000.0):
+def make_router(bus, folder, *, grace_s=1000.0, metrics=None):
     return Router(
         bus=bus,
         catalogue=Catalogue(ModelStore(folder), MODEL),
         detach_grace_s=grace_s,
+        metrics=metrics,
         clock=lambda: NOW,
         new_id=iter(["made-1", "made-2"]).__next__,
     )
@@ -312,6 +314,25 @@ async def test_info_lists_the_scripted_default(router):
     info = await router.info()
     assert info.default_model == MODEL
     assert [model.name for model in info.models] == [MODEL]
+
+
+async def test_requests_are_counted_by_how_they_ended(bus, tmp_path):
+    metrics = Metrics()
+    router = make_router(bus, tmp_path, metrics=metrics)
+    accepted = await router.accept(REQUEST)
+    await write(bus, EVENTS)
+    with pytest.raises(DuplicateRequest):
+        await router.accept(REQUEST)
+    counted = metrics.registry.get_sample_value
+    active = {"service": "router"}
+    async with aclosing(router.attach(accepted)) as events:
+        await anext(events)
+        assert counted("hola_active_requests", active) == 1
+        _ = [event async for event in events]
+    assert counted("hola_active_requests", active) == 0
+    assert counted("hola_requests_total", {**active, "outcome": "length"}) == 1
+    assert counted("hola_requests_total", {**active, "outcome": "duplicate_request"}) == 1
+    await router.close()
 
 
 def test_an_unknown_default_is_refused(tmp_path):
