@@ -94,7 +94,10 @@ class Settings(BaseSettings):
     )
     max_calls: int = Field(1000, ge=1, description="calls a server runs at a time, streams too")
     keepalive_s: float = Field(
-        20, ge=1, le=86400, description="seconds between pings that find dead connections"
+        20,
+        ge=1,
+        le=86400,
+        description="seconds between pings; half of it unanswered, 10 at most, ends a connection",
     )
     insecure: bool = Field(
         False, description="1: serve plaintext on addresses other machines can reach"

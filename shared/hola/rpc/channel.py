@@ -15,6 +15,7 @@ from hola.errors import ConfigError, HolaError
 from hola.telemetry import current_id
 
 FORM = "host:port, grpc://host:port or unix:///path"
+_LONGEST_PING_S = 10.0
 REQUEST_ID_KEY = "x-request-id"
 
 Option = tuple[str, int | str]
@@ -49,11 +50,15 @@ def parse_address(text: str) -> Address:
 
 def common_options(settings: Settings) -> list[Option]:
     """Channel arguments of both ends: message bound and keepalive."""
+    ping_timeout_ms = int(min(settings.keepalive_s / 2, _LONGEST_PING_S) * 1000)
     return [
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        # grpc 1.78 gives a keepalive ping up by the second of these, whatever the first one says;
+        # its default is a minute.
+        ("grpc.keepalive_timeout_ms", ping_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]

@@ -87,6 +87,23 @@ async def test_a_killed_verifier_is_a_lost_session_at_once(tmp_path: Path) -> No
         await port.close()
 
 
+async def test_a_verifier_that_stands_still_is_found_out(tmp_path: Path) -> None:
+    """As behind a cable that was pulled: the connection stays, nobody answers."""
+    async with running_service(
+        "hola_verifier", HOLA_MODEL=SCRIPTED, HOLA_LISTEN="127.0.0.1:0"
+    ) as process:
+        serving = await process.event("serving")
+        port = GrpcVerifier(serving["address"], Settings(keepalive_s=1))
+        link = await port.connect()
+        await ask(link, OPEN)
+        process.signal(signal.SIGSTOP)
+        async with asyncio.timeout(15):
+            with pytest.raises(SessionLost):
+                await link.receive()
+        process.signal(signal.SIGCONT)
+        await port.close()
+
+
 async def test_metrics_are_served_beside(tmp_path: Path) -> None:
     async with running_service(
         "hola_verifier",
