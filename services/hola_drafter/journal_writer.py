@@ -13,7 +13,7 @@ from tenacity import (
 
 from hola.errors import BusUnavailable, Fenced
 from hola.ports import Journal
-from hola.types import GenerateEvent, JournalEntry
+from hola.types import Failure, GenerateEvent, JournalEntry, Summary
 
 # Rounds the session may be ahead of a slow bus.
 MAX_AHEAD = 8
@@ -22,8 +22,9 @@ MAX_AHEAD = 8
 class JournalWriter:
     """`put` events, while `run` appends them in a task of its own.
 
-    So the bus's round trip overlaps with drafting and verifying. `run` raises Fenced when another
-    writer, or a cancellation, owns the journal, and BusUnavailable after `patience_s` of retries.
+    So the bus's round trip overlaps with drafting and verifying. `is_ending` is true from the
+    terminal event on. `run` raises Fenced when another writer, or a cancellation, owns the journal,
+    and BusUnavailable after `patience_s` of retries.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class JournalWriter:
         self._writer = writer
         self._patience_s = patience_s
         self._events: asyncio.Queue[GenerateEvent | None] = asyncio.Queue(MAX_AHEAD)
+        self.is_ending = False
 
     async def put(self, event: GenerateEvent) -> None:
         """Hand an event over; waits only when the bus is far behind."""
+        self.is_ending = self.is_ending or isinstance(event, Summary | Failure)
         await self._events.put(event)
 
     async def finish(self) -> None:

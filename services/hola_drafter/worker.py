@@ -27,6 +27,7 @@ log = get_logger(__name__)
 TAKE_S = 5.0
 BUS_PAUSE_S = 1.0
 BEATS_PER_IDLE = 4
+LONGEST_BEAT_S = 1.0
 
 
 class JobWorker:
@@ -128,19 +129,27 @@ class JobWorker:
             self._bus.journal, job.request_id, self._name, patience_s=self._bus_patience_s
         )
         async with asyncio.TaskGroup() as group:
-            beat = group.create_task(self._beat(delivery))
+            beat = group.create_task(self._beat(delivery, writer))
             writing = group.create_task(writer.run())
             await self._drafter.run(job, writer.put, history=history)
             await writer.finish()
             await writing
             beat.cancel()
 
-    async def _beat(self, delivery: Delivery) -> None:
-        """Tell the bus that the job is alive; one missed beat is made up for by the next."""
+    async def _beat(self, delivery: Delivery, writer: JournalWriter) -> None:
+        """Tell the bus that the job is alive; one missed beat is made up for by the next.
+
+        Raises Fenced when the job is another drafter's, or when somebody else ended its journal: a
+        drafter that waits for a verifier or a long prefill would not learn of it by appending.
+        """
+        request_id = delivery.job.request_id
         while True:
-            await asyncio.sleep(self._idle_s / BEATS_PER_IDLE)
+            await asyncio.sleep(min(self._idle_s / BEATS_PER_IDLE, LONGEST_BEAT_S))
             try:
                 await self._bus.jobs.renew(self._name, delivery)
+                ended = await self._bus.journal.has_ended(request_id)
+                if ended and not writer.is_ending:
+                    raise Fenced("the request has been ended", request_id=request_id)
             except BusUnavailable as error:
                 log.warning("heartbeat_missed", message=error.message)
 

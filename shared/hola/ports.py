@@ -247,6 +247,13 @@ class Journal(Protocol):
         """
         ...
 
+    async def has_ended(self, request_id: str) -> bool:
+        """Whether the terminal entry is written, or the journal is gone; constant time.
+
+        Unlike `read` it does not make the caller the journal's writer.
+        """
+        ...
+
     async def attend(self, request_id: str, for_s: float) -> None:
         """Note that a client is attached to the request, at some router, for the next seconds."""
         ...

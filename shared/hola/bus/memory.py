@@ -263,6 +263,13 @@ class MemoryJournal:
         self._write(request_id, CANCEL_ID, ending(entries))
         return True
 
+    async def has_ended(self, request_id: str) -> bool:
+        """Whether the terminal entry is written, or the journal is gone."""
+        journal = self._store.journal(request_id)
+        if journal is None:
+            return True
+        return bool(journal.entries) and is_terminal(decode_entry(journal.entries[-1][1]))
+
     async def attend(self, request_id: str, for_s: float) -> None:
         """Note that a client is attached to the request, at some router, for the next seconds."""
         self._store.attend(request_id, for_s)

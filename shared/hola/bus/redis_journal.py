@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import cast
 
 from hola.bus import rules, scripts
 from hola.bus.redis_follow import JournalReader
-from hola.bus.redis_link import Argument, RedisLink, milliseconds
+from hola.bus.redis_link import Argument, RawEntry, RedisLink, milliseconds
 from hola.bus.rules import Continuity, Known, KnownEnds
 from hola.bus.streams import (
     CANCEL_ID,
@@ -74,6 +75,15 @@ class RedisJournal:
                 continue  # an append got in between: count it too
             return True
         raise BusUnavailable(f"journal of {request_id} is written faster than it can be read")
+
+    async def has_ended(self, request_id: str) -> bool:
+        """Whether the terminal entry is written, or the journal is gone. Raises BusUnavailable."""
+        key = self._link.keys.journal(request_id)
+        found = await self._link.call(lambda _: self._link.commands.xrevrange(key, count=1))
+        last = cast(list[RawEntry], found)
+        if last:
+            return is_terminal(decode_entry(last[0][1].get(PAYLOAD_FIELD, b"")))
+        return not await self._link.call(lambda _: self._link.commands.exists(key))
 
     async def attend(self, request_id: str, for_s: float) -> None:
         """Note that a client is attached to the request, at some router, for the next seconds.

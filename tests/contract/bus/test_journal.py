@@ -294,3 +294,17 @@ async def test_a_note_of_an_attached_client_holds_for_its_time(backend: Backend)
     await router.journal.attend("r1", 0.2)
     await backend.pass_time(0.4)
     assert not await other.journal.is_attended("r1")
+
+
+async def test_whether_a_journal_has_ended_can_be_asked_without_writing_it(
+    backend: Backend,
+) -> None:
+    bus, writer = await published(backend), backend.bus()
+    assert not await bus.journal.has_ended("r1")
+    await write(writer, "a", STORY[0], STORY[1])
+    assert not await bus.journal.has_ended("r1")
+    await bus.journal.cancel("r1")
+    assert await writer.journal.has_ended("r1")
+    with pytest.raises(Fenced):
+        await write(writer, "a", STORY[2])
+    assert await bus.journal.has_ended("never-published")

@@ -196,6 +196,17 @@ async def test_cancel_frees_the_verifier_and_the_job(world):
     assert verifier.cancelled == ["r1"]
 
 
+async def test_cancel_is_noticed_without_any_append(world):
+    silent = InProcessVerifier(hold=asyncio.Event())
+    world.device("a", silent, idle_s=0.02).start()
+    await world.bus.jobs.publish(JOB)
+    await until(lambda: silent.opens == 1)
+    await world.bus.journal.cancel("r1")
+    await world.until_empty()
+    assert silent.cancelled == ["r1"]
+    assert silent.open_links == 0
+
+
 async def test_a_job_cancelled_before_it_was_taken_is_dropped(world):
     await world.bus.jobs.publish(JOB)
     await world.bus.journal.cancel("r1")
