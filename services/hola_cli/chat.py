@@ -12,9 +12,9 @@ from rich.table import Table
 
 from hola.errors import HolaError
 from hola.types import ChatMessage, GenerateRequest, SamplingParams, SpeculationParams, Summary
-from hola_cli.answer import Answer, Screen, receive
+from hola_cli.answer import Answer, Screen
 from hola_cli.background import Background
-from hola_cli.door import Door, open_door
+from hola_cli.door import Door, ask, open_door
 from hola_cli.flatten import flat
 from hola_cli.jsonform import JsonLines
 from hola_cli.options import DoorOptions, JsonOption, SamplingOptions, SpeculationOptions
@@ -153,8 +153,7 @@ class _Chat:
             speculation=self._speculation,
         )
         try:
-            stream = receive(self._door.generate(request), self._screen())
-            answer = self._loop.run(stream)
+            answer = self._loop.run(ask(self._door, request, self._screen()))
         except KeyboardInterrupt:
             self._console.print("\nstopped; this question is forgotten", style="dim")
             return

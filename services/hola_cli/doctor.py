@@ -209,6 +209,8 @@ def models(settings: Settings, *, quiet: bool) -> Iterator[Finding]:
             remedy="set HOLA_MODELS_DIR, or `hola models add NAME SOURCE`",
         )
         return
+    where = ", ".join(map(str, store.roots))
+    yield Finding(check="models", status=Status.ok, found=f"{len(names)} in {where}")
     for name in names:
         yield _checked(store, name, quiet)
 

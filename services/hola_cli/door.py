@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from hola.errors import HolaError
 from hola.types import GenerateEvent, GenerateRequest
+from hola_cli.answer import Answer, Screen, receive
 from hola_cli.logs import quiet
 from hola_cli.options import DoorOptions, FamilyOptions
 
 if TYPE_CHECKING:
     from hola.config import Settings
     from hola_router.generate import Router
+
+CANCEL_S = 2.0
 
 
 class Door(Protocol):
@@ -55,6 +62,21 @@ async def open_door(options: DoorOptions) -> AsyncIterator[Door]:
 
         async with open_node(settings) as node:
             yield Embedded(node.router)
+
+
+async def ask(door: Door, request: GenerateRequest, screen: Screen | None = None) -> Answer:
+    """Ask and read the answer to its end; when that is interrupted, end the request as well.
+
+    Raises as `receive`.
+    """
+    request = replace(request, request_id=request.request_id or uuid.uuid4().hex)
+    try:
+        return await receive(door.generate(request), screen)
+    except (asyncio.CancelledError, OSError):  # Ctrl-C, or the reader of our output has gone
+        with suppress(HolaError, TimeoutError):
+            async with asyncio.timeout(CANCEL_S):
+                await door.cancel(request.request_id)
+        raise
 
 
 class Embedded:

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from hola.errors import EmptyPrompt, HolaError, InvalidRequest
 from hola.types import ChatMessage, GenerateRequest, Mode, SpeculationParams
-from hola_cli.answer import Answer, Screen, receive
+from hola_cli.answer import Answer, Screen
 from hola_cli.door import Door, open_door
+from hola_cli.door import ask as ask_door
 from hola_cli.flatten import flat
 from hola_cli.jsonform import JsonLines, dump
 from hola_cli.options import DoorOptions, JsonOption, SamplingOptions, SpeculationOptions
@@ -111,7 +112,7 @@ def _request(
 async def _run(request: GenerateRequest, ask: AskOptions, options: DoorOptions) -> None:
     console = Console(highlight=False)
     async with open_door(options) as door:
-        answer = await receive(door.generate(request), _screen(ask, console))
+        answer = await ask_door(door, request, _screen(ask, console))
         differs: int | None = None
         if ask.check_exact:
             plain = await decode_plainly(door, request)
@@ -131,7 +132,7 @@ def _screen(ask: AskOptions, console: Console) -> Screen:
 
 async def decode_plainly(door: Door, request: GenerateRequest) -> Answer:
     """The same request with k = 0: the target alone."""
-    return await receive(door.generate(replace(request, request_id="", speculation=PLAIN)))
+    return await ask_door(door, replace(request, request_id="", speculation=PLAIN))
 
 
 def first_difference(ids: tuple[int, ...], plain: tuple[int, ...]) -> int | None:

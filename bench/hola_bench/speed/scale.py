@@ -67,6 +67,8 @@ def _make(family: Family, folder: Path) -> None:
     if made.returncode != 0:
         last = (made.stderr.strip() or "no message").splitlines()[-1]
         raise ArtifactInvalid(f"tools/scale_model.py failed: {last}")
+    for weights in part.glob("*.safetensors"):  # 1.5 GB that only the export needed
+        weights.unlink()
     part.rename(folder)
 
 
