@@ -14,7 +14,7 @@ from hola.errors import HolaError
 from hola.types import ChatMessage, GenerateRequest, SamplingParams, SpeculationParams, Summary
 from hola_cli.answer import Answer, Screen
 from hola_cli.background import Background
-from hola_cli.door import Door, ask, open_door
+from hola_cli.door import Door, ask, open_door, wanted_model
 from hola_cli.flatten import flat
 from hola_cli.jsonform import JsonLines
 from hola_cli.options import DoorOptions, JsonOption, SamplingOptions, SpeculationOptions
@@ -82,7 +82,7 @@ def command(
     console = Console(highlight=False, stderr=not sys.stdout.isatty())
     loop = Background(open_door(door))
     with loop as opened:
-        chat = _Chat(opened, loop, console, door.model or "", wanted, json)
+        chat = _Chat(opened, loop, console, wanted_model(door), wanted, json)
         code = chat.talk(Conversation(system=system))
     if code:
         raise typer.Exit(code)

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.markup import escape
 
 from hola.errors import HolaError
 from hola.types import GenerateEvent, GenerateRequest
@@ -60,8 +70,17 @@ async def open_door(options: DoorOptions) -> AsyncIterator[Door]:
     else:
         from hola_cli.node import open_node
 
-        async with open_node(settings) as node:
+        async with AsyncExitStack() as stack:
+            with loading(settings.model):
+                node = await stack.enter_async_context(open_node(settings))
             yield Embedded(node.router)
+
+
+def loading(model: str) -> AbstractContextManager[object]:
+    """A spinner on stderr while a model loads; nothing where nobody would see it."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    return Console(stderr=True).status(f"loading {escape(model)}")
 
 
 async def ask(door: Door, request: GenerateRequest, screen: Screen | None = None) -> Answer:
@@ -103,6 +122,11 @@ def router_address(options: DoorOptions) -> str:
     if options.embedded:
         return ""
     return options.router or os.environ.get("HOLA_ROUTER", "")
+
+
+def wanted_model(options: FamilyOptions) -> str:
+    """The family to ask for; empty leaves it to the router."""
+    return options.model or os.environ.get("HOLA_MODEL", "")
 
 
 def settings_for(options: FamilyOptions) -> Settings:

@@ -13,7 +13,7 @@ from rich.console import Console
 from hola.errors import EmptyPrompt, HolaError, InvalidRequest
 from hola.types import ChatMessage, GenerateRequest, Mode, SpeculationParams
 from hola_cli.answer import Answer, Screen
-from hola_cli.door import Door, open_door
+from hola_cli.door import Door, open_door, wanted_model
 from hola_cli.door import ask as ask_door
 from hola_cli.flatten import flat
 from hola_cli.jsonform import JsonLines, dump
@@ -103,7 +103,7 @@ def _request(
     return GenerateRequest(
         prompt=text if ask.raw else "",
         messages=() if ask.raw else (*system, ChatMessage(role="user", content=text)),
-        model=door.model or "",
+        model=wanted_model(door),
         sampling=sampling.params(),
         speculation=speculation.params(),
     )

@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
 
 from hola.config import Settings
 from hola.telemetry import configure_logging
-from hola_cli.door import settings_for
+from hola_cli.door import loading, settings_for
 from hola_cli.jsonform import dump
 from hola_cli.options import FamilyOptions, JsonOption, ModelOption, ModelsDirOption
 
@@ -64,7 +65,9 @@ async def _serve(settings: Settings, listen: str, bus: str, json: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    async with open_node(settings, listen=listen, bus=bus) as node:
+    async with AsyncExitStack() as stack:
+        with loading(settings.model):
+            node = await stack.enter_async_context(open_node(settings, listen=listen, bus=bus))
         _announce(node.address, settings.model, bus, json)
         await stopping.wait()
     print("stopped", file=sys.stderr)
