@@ -10,11 +10,15 @@ START_DRAFT_TOKENS = 5
 MOST_DRAFT_TOKENS = 15
 
 _HYSTERESIS = 1.05
-_PLAIN_ROUNDS_BEFORE_PROBE = 64
+_ROUNDS_BEFORE_GIVING_UP = 4
+_LEAST_ROUNDS_BEFORE_PROBE = 8
+_MOST_ROUNDS_BEFORE_PROBE = 64
 _EXPECTED_ACCEPTANCE = 0.8
 _WEIGHT_OF_EXPECTATION = 4.0
 _MEMORY = 0.97
-_LEAST_LEARNING_RATE = 0.2
+_FALLING_RATE = 0.5
+_RISING_RATE = 0.1
+_MOST_SURPRISE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,19 +157,21 @@ def _typical_shape(width: int) -> float:
 class AdaptivePacing:
     """Learns acceptance and costs online and picks the length that `decide` predicts is best.
 
-    Starts optimistic with `start` tokens; afterwards any length from 0 to `most`. While plain
-    decoding is best, every 64th round tries one draft token (which leaves the target's width at
-    2), so that a change for the better is noticed.
+    Starts optimistic with `start` tokens; afterwards any length from 0 to `most`. Plain decoding
+    takes four rounds of evidence. While it is best, one draft token (which leaves the target's
+    width at 2) is tried after 8, 16, 32 and then every 64 rounds, so that a change for the better
+    is noticed.
     """
 
     def __init__(self, *, start: int = START_DRAFT_TOKENS, most: int = MOST_DRAFT_TOKENS) -> None:
         self._current = min(start, most)
-        self._draft_step = _Mean()
-        self._overhead = _Mean()
-        self._verify: dict[int, _Mean] = {}
+        self._draft_step = _Cost()
+        self._overhead = _Cost()
+        self._verify: dict[int, _Cost] = {}
         self._drafted = _Chances(most)
         self._accepted = _Chances(most)
         self._plain_rounds = 0
+        self._probe_after = _LEAST_ROUNDS_BEFORE_PROBE
 
     def next_draft_tokens(self) -> int:
         """Most draft tokens of the next block."""
@@ -173,22 +179,42 @@ class AdaptivePacing:
         if measured is None:
             return self._current
         self._current = decide(measured, self._current)
-        if self._current == 0 and self._plain_rounds >= _PLAIN_ROUNDS_BEFORE_PROBE:
-            return 1
-        return self._current
+        if self._current > 0:
+            self._probe_after = _LEAST_ROUNDS_BEFORE_PROBE
+            return self._current
+        early = self._draft_step.count < _ROUNDS_BEFORE_GIVING_UP
+        return 1 if early or self._plain_rounds >= self._probe_after else 0
 
     def observe(self, report: RoundReport) -> None:
         """Learn from a finished round."""
-        width = max(2, report.drafted + 1 + (report.drafted + 1) % 2)
-        self._verify.setdefault(width, _Mean()).add(report.verify_ns)
+        self._observe_pass(report.drafted + 1, report.verify_ns)
         self._overhead.add(report.overhead_ns)
-        self._plain_rounds = 0 if report.asked else self._plain_rounds + 1
-        if report.asked:
+        if not report.asked:
+            self._plain_rounds += 1
+        else:
+            if self._plain_rounds >= self._probe_after:
+                self._probe_after = min(2 * self._probe_after, _MOST_ROUNDS_BEFORE_PROBE)
+            self._plain_rounds = 0
             # A gate that stopped drafting cost a step without a token.
             steps = report.drafted + (report.drafted < report.asked)
             self._draft_step.add(report.draft_ns / steps)
             self._drafted.add(report.drafted, report.asked)
             self._accepted.add(report.accepted, report.asked)
+
+    def _observe_pass(self, tokens: int, verify_ns: float) -> None:
+        """A width seen for the first time is not believed to be far off what others predict.
+
+        Else one disturbed pass would keep pacing away from its width for good.
+        """
+        width = max(2, tokens + tokens % 2)
+        if width not in self._verify:
+            if known := self._passes():
+                verify_ns = min(verify_ns, _MOST_SURPRISE * verify_cost(known, tokens))
+            self._verify[width] = _Cost()
+        self._verify[width].add(verify_ns)
+
+    def _passes(self) -> tuple[tuple[int, float], ...]:
+        return tuple((width, cost.value) for width, cost in sorted(self._verify.items()))
 
     def measured(self) -> Measured | None:
         """What has been learned; None before the first round with drafts."""
@@ -197,14 +223,18 @@ class AdaptivePacing:
         return Measured(
             draft_step_ns=self._draft_step.value,
             overhead_ns=self._overhead.value,
-            verify_ns=tuple((width, mean.value) for width, mean in sorted(self._verify.items())),
+            verify_ns=self._passes(),
             drafted=self._drafted.estimates(),
             accepted=self._accepted.estimates(),
         )
 
 
-class _Mean:
-    """A running mean that becomes an exponential one, so that it keeps following."""
+class _Cost:
+    """Follows a time downwards fast and upwards slowly.
+
+    Times are noisy in one direction only: a busy machine makes one step take ten times as long,
+    and the first step of a session pays for set-up. Neither says what the next one will cost.
+    """
 
     def __init__(self) -> None:
         self.value = 0.0
@@ -212,7 +242,8 @@ class _Mean:
 
     def add(self, sample: float) -> None:
         self.count += 1
-        self.value += max(1 / self.count, _LEAST_LEARNING_RATE) * (sample - self.value)
+        rate = _FALLING_RATE if sample < self.value else _RISING_RATE
+        self.value += (rate if self.count > 1 else 1.0) * (sample - self.value)
 
 
 class _Chances:
