@@ -186,7 +186,7 @@ class JournalReader:
     async def _run(self) -> None:
         error = BusUnavailable("the reading of journals has ended", url=self._link.url)
         try:
-            while self._feeds:
+            while self._feeds and not self._is_closed:
                 await self._read_or_reconnect()
         except BusUnavailable as lost:
             error = lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 from collections.abc import Awaitable, Callable
@@ -80,6 +81,8 @@ class RedisLink:
         `repeated` is true when an earlier attempt may have taken effect although its answer was
         lost. Raises BusUnavailable; a ResponseError other than that of a loading server at once.
         """
+        task = asyncio.current_task()
+        cancels_before = task.cancelling() if task else 0
         attempts = itertools.count()
 
         async def attempt() -> T:
@@ -92,9 +95,13 @@ class RedisLink:
             reraise=True,
         )
         try:
-            return await retrying(attempt)
+            result = await retrying(attempt)
         except RedisError as error:
             raise self.unavailable(error) from error
+        if task is not None and task.cancelling() > cancels_before:
+            # Python 3.11's wait_for, which redis-py sends with, can swallow a cancellation.
+            raise asyncio.CancelledError
+        return result
 
     def unavailable(self, error: BaseException) -> BusUnavailable:
         """What Redis said, with the URL and without its password."""
