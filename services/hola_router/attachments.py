@@ -50,6 +50,7 @@ class Attachments:
         self._streams: Counter[str] = Counter()
         # One task per request: it says that somebody is here, or waits for somebody to come back.
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def active_requests(self) -> int:
@@ -70,11 +71,9 @@ class Attachments:
 
     async def close(self) -> None:
         """Forget all clocks: another router may yet be asked for these requests."""
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for request_id in list(self._tasks):
+            self._stop(request_id)
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _leave(self, request_id: str, attachment: Attachment, deadline_unix_ns: int) -> None:
         self._streams[request_id] -= 1
@@ -97,8 +96,9 @@ class Attachments:
 
     def _stop(self, request_id: str) -> None:
         task = self._tasks.pop(request_id, None)
-        if task is not None:
-            task.cancel()
+        if task is not None and task.cancel():
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     def _forget(self, request_id: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(request_id) is task:
