@@ -13,7 +13,7 @@ from hola.engines.tokenizer import load_tokenizer
 from hola.errors import InvalidRequest
 from hola.models.store import ModelStore
 from hola_bench.cases import TEMPERATURES, Case, cases
-from hola_bench.exactness import chi2, distribution, shards
+from hola_bench.exactness import chi2, distribution, process_kill, shards
 from hola_bench.exactness.compare import GATED, PROCESS_KILL, PROCESS_KILL_CASES, Mismatch, Tally
 from hola_bench.models import Models
 from hola_bench.prompts import Prompt, heldout
@@ -130,6 +130,8 @@ def _assignment(chosen: Sequence[Case], names: Sequence[str]) -> str:
     text = f"each configuration ran all {len(chosen)} cases (prompt x temperature)"
     if PROCESS_KILL in names:
         text += f", but {PROCESS_KILL} the first {PROCESS_KILL_CASES} of the first process"
+    elif process_kill.redis_server() is None:
+        text += f"; {PROCESS_KILL} was not run, since redis-server is not installed"
     return text
 
 

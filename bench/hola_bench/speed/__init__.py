@@ -78,7 +78,7 @@ def run_on(
             "temperature": 0,
             "threads": _threads(options),
             "rates": "tokens/s while decoding; prompt processing is in whole_request only",
-            **{name: _summary(runs) for name, runs in timed.items()},
+            **{name: _summary(runs, _default(demo)) for name, runs in timed.items()},
             **{f"{name}_methods": list(ladders.rows(runs)) for name, runs in timed.items()},
             **details,
             "minutes": rounded((time.monotonic() - began) / 60),
@@ -161,13 +161,23 @@ def _ratio(runs: Sequence[ladders.Runs]) -> float:
     return spread(ladders.over(best, plain))["median"]
 
 
-def _summary(runs: Sequence[ladders.Runs]) -> dict[str, Any]:
+def _default(models: Models) -> str:
+    """The method that a request gets which asks for nothing: every tier, lengths that adapt."""
+    return ladder_name((LOOKUP, *models.draft_names))
+
+
+def _summary(runs: Sequence[ladders.Runs], default: str) -> dict[str, Any]:
     best, plain = ladders.best_ladder(runs), ladders.best_plain(runs)
+    (usual,) = [run for run in runs if run.name == default]
     return {
         "plain": plain.name,
         "plain_tokens_per_s": rounded(plain.median),
         "best": best.name,
         "best_tokens_per_s": rounded(best.median),
+        "best_over_plain": spread(ladders.over(best, plain)),
+        "default": usual.name,
+        "default_tokens_per_s": rounded(usual.median),
+        "default_over_plain": spread(ladders.over(usual, plain)),
         "outputs_equal": all(run.equal for run in runs),
     }
 

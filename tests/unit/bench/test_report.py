@@ -9,11 +9,13 @@ from importlib import import_module
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from hola import __version__
 from hola.errors import InvalidRequest
 from hola_bench import registry
 from hola_bench.report import Report, cpu_model, machine, print_report, rounded, spread
+from hola_cli.main import app
 
 REPORT = Report(
     bench="x",
@@ -75,6 +77,12 @@ def test_every_registered_benchmark_can_be_run(bench, repo_root):
     assert callable(module.run)
     assert {"models_dir", "model", "seed"} <= {field.name for field in fields(module.Options)}
     assert f"`{bench.name}`" in (repo_root / "bench/README.md").read_text("utf-8")
+
+
+def test_the_command_lists_them():
+    found = CliRunner().invoke(app, ["bench", "list", "--json"])
+    assert [bench["name"] for bench in json.loads(found.stdout)] == ["exactness", "speed"]
+    assert "exactness" in CliRunner().invoke(app, ["bench", "list"]).stdout
 
 
 def test_an_unknown_benchmark_names_the_known_ones():
