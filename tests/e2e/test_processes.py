@@ -70,7 +70,7 @@ class Cluster:
             "HOLA_MODEL": self.model,
             "HOLA_MODELS_DIR": str(self.models_dir),
             "HOLA_VERIFIER": self.address("verifier"),
-            "HOLA_JOB_IDLE_S": "1.5",
+            "HOLA_JOB_IDLE_S": "3",
             "HOLA_DRAIN_S": "1",
             "HOLA_THREADS": "1",
             "HOLA_LOG_LEVEL": "warning",
