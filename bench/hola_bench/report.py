@@ -18,6 +18,7 @@ from rich.table import Table
 from hola import __version__
 
 Number = int | float
+SPREAD = ["median", "q1", "q3"]
 LIBRARIES = ("onnxruntime", "numpy", "grpcio", "protobuf", "tokenizers")
 
 
@@ -144,7 +145,12 @@ def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row))
     for name in names:
         numbers = all(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(
+            name.replace("_", " "),
+            justify="right" if numbers else "left",
+            overflow="fold",
+            no_wrap=name == names[0],
+        )
     for row in rows:
         table.add_row(*(_cell(row.get(name, "")) for name in names))
     return table
@@ -155,6 +161,8 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, Mapping) and list(value) == SPREAD:
+        return f"{value['median']:.4g} ({value['q1']:.3g} to {value['q3']:.3g})"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):

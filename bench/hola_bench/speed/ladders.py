@@ -154,15 +154,10 @@ def rows(runs: Sequence[Runs]) -> Iterator[dict[str, Any]]:
     """One row per method, the fastest first."""
     baseline = best_plain(runs)
     for run in sorted(runs, key=lambda run: -run.median):
-        rate, ratio = spread(run.decode), spread(over(run, baseline))
         yield {
             "method": run.name,
-            "tokens_per_s": rate["median"],
-            "q1": rate["q1"],
-            "q3": rate["q3"],
-            "over_plain": ratio["median"],
-            "over_plain_q1": ratio["q1"],
-            "over_plain_q3": ratio["q3"],
+            "tokens_per_s": spread(run.decode),
+            "over_plain": spread(over(run, baseline)),
             "whole_request_tokens_per_s": rounded(statistics.median(run.whole)),
             "accepted_per_verify": rounded(run.accepted_per_verify),
             "output_equal": run.equal,

@@ -22,7 +22,11 @@ REPORT = Report(
     seed=3,
     repeats=2,
     headline={"ratio": 1.5},
-    details={"table": [{"name": "a", "value": 1.25}], "pairs": {"k": True}, "note": "fine"},
+    details={
+        "table": [{"name": "a", "value": 1.25, "rate": spread([8.5, 8.5])}],
+        "pairs": {"k": True},
+        "note": "fine",
+    },
 )
 
 
@@ -61,7 +65,7 @@ def test_a_processor_without_a_name_is_called_by_its_architecture(tmp_path):
 def test_tables_show_every_number():
     file = io.StringIO()
     print_report(REPORT, Console(file=file, width=120))
-    for text in ("ratio", "1.5", "value", "1.25", "yes", "fine"):
+    for text in ("ratio", "1.5", "value", "1.25", "8.5 (8.5 to 8.5)", "yes", "fine"):
         assert text in file.getvalue()
 
 
