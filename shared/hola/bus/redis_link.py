@@ -95,7 +95,7 @@ class RedisLink:
             reraise=True,
         )
         try:
-            result = await retrying(attempt)
+            result: T = await retrying(attempt)
         except RedisError as error:
             raise self.unavailable(error) from error
         if task is not None and task.cancelling() > cancels_before:
