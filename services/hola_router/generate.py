@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
@@ -69,7 +70,8 @@ class Router:
         """
         request_id = request.request_id or self._new_id()
         try:
-            accepted = self._check(request, request_id, timeout_s)
+            # In a thread: it may read a family's files, and runs a chat template.
+            accepted = await asyncio.to_thread(self._check, request, request_id, timeout_s)
             await self._bus.jobs.publish(accepted.job)
         except HolaError as error:
             self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
@@ -143,7 +145,7 @@ class Router:
         """Families, by name, and how many requests are attached now."""
         return RouterInfo(
             version=__version__,
-            models=self._catalogue.infos(),
+            models=await asyncio.to_thread(self._catalogue.infos),
             default_model=self._catalogue.default,
             active_requests=self._attachments.active_requests,
         )
