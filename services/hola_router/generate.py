@@ -103,15 +103,20 @@ class Router:
     ) -> AsyncGenerator[tuple[GenerateEvent, RetrievalPlan | None], None]:
         """Follow an accepted request; the retrieval plan is with the first event.
 
-        Closing the iterator behind the request's deadline cancels the request at once.
+        Closing the iterator behind the request's deadline cancels the request at once. In the
+        metrics a request ends here, as what its client saw: its end, or "detached".
         """
-        job = accepted.job
+        job, outcome = accepted.job, "detached"
         first: RetrievalPlan | None = accepted.plan
         events = self._follow(job.request_id, deadline_unix_ns=job.deadline_unix_ns)
-        async with aclosing(events):
-            async for event in events:
-                yield event, first
-                first = None
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    outcome = _outcome(event) or outcome
+                    yield event, first
+                    first = None
+        finally:
+            self._metrics.requests.labels(SERVICE, outcome).inc()
 
     async def generate(
         self, request: GenerateRequest, *, timeout_s: float | None = None
@@ -165,8 +170,6 @@ class Router:
                     if isinstance(event, Tokens):
                         written = event.position + len(event.tokens)
                     attachment.ended = isinstance(event, Summary | Failure)
-                    if attachment.ended:
-                        self._metrics.requests.labels(SERVICE, _outcome(event)).inc()
                     if attachment.ended and position > written:
                         raise InvalidRequest(
                             f"position {position} is past the end: {written} tokens were written",
