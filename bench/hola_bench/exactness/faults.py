@@ -9,6 +9,7 @@ from contextlib import aclosing
 from hola.bus.connect import open_bus
 from hola.bus.streams import BusLimits
 from hola.config import Settings
+from hola.errors import ConfigError
 from hola.ports import Bus, VerifierPort
 from hola.rpc.verifier_client import GrpcVerifier
 from hola.telemetry import Metrics
@@ -24,6 +25,8 @@ from hola_verifier.app import VerifierApp, build
 
 JOB_IDLE_S = 0.25
 MOST_VERDICTS_BEFORE = 3
+BIND_TRIES = 20
+BIND_PAUSE_S = 0.1
 
 
 def batches(cases: Sequence[Case]) -> list[Sequence[Case]]:
@@ -51,8 +54,7 @@ async def restarted(rig: Rig, plan: Plan, cases: Sequence[Case]) -> AsyncIterato
                 await held.wait_stopped(set(jobs))
                 address = server.address
                 await server.stop()
-                server = _server(rig, address.removeprefix("grpc://"))
-                await server.start()
+                server = await _start_again(rig, address.removeprefix("grpc://"))
                 held.release()
                 for decoded in await asyncio.gather(*tasks):
                     yield decoded
@@ -138,8 +140,10 @@ async def has_ended(bus: Bus, request_id: str) -> bool:
 
 
 async def _note_end(bus: Bus, request_id: str, held: HeldVerifier) -> None:
-    await read_journal(bus, request_id)
-    await held.note_stopped(request_id)
+    try:
+        await read_journal(bus, request_id)
+    finally:
+        await held.note_stopped(request_id)
 
 
 async def _noted(rig: Rig, plan: Plan, job: GenerateJob, case: Case, held: HeldVerifier) -> Decoded:
@@ -151,6 +155,21 @@ async def _noted(rig: Rig, plan: Plan, job: GenerateJob, case: Case, held: HeldV
 
 def _hold(verifier: VerifierPort, jobs: dict[str, tuple[GenerateJob, Case]]) -> HeldVerifier:
     return HeldVerifier(verifier, lambda name: draw(jobs[name][1], 1, MOST_VERDICTS_BEFORE))
+
+
+async def _start_again(rig: Rig, listen: str) -> VerifierApp:
+    """A new server on the address of one that has stopped; the port may take a moment."""
+    for attempt in range(BIND_TRIES):
+        server = _server(rig, listen)
+        try:
+            await server.start()
+        except ConfigError:
+            if attempt == BIND_TRIES - 1:
+                raise
+            await asyncio.sleep(BIND_PAUSE_S)
+        else:
+            break
+    return server
 
 
 def _settings(listen: str) -> Settings:

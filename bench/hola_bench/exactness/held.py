@@ -16,6 +16,8 @@ from hola.types import (
     VerifierResponse,
 )
 
+MOST_WAIT_S = 300.0
+
 
 class HeldVerifier:
     """A VerifierPort whose sessions each stop before the verdict that `hold_at` numbers.
@@ -59,8 +61,8 @@ class HeldVerifier:
             self._stopped.notify_all()
 
     async def wait_stopped(self, names: set[str]) -> None:
-        """Return when all these sessions are held or over."""
-        async with self._stopped:
+        """Return when all these sessions are held or over. Raises TimeoutError after a while."""
+        async with asyncio.timeout(MOST_WAIT_S), self._stopped:
             await self._stopped.wait_for(lambda: names <= self._names)
 
     async def pass_or_hold(self, name: str, verdicts: int) -> None:
