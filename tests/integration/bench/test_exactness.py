@@ -12,6 +12,7 @@ from hola_bench.prompts import random_bytes
 from hola_cli.main import app
 
 
+@pytest.mark.timeout(300)
 def test_scripted_tiers_in_two_processes(scripted):
     options = Options(models_dir="", model="scripted", jobs=2, chi2_draws=600, max_tokens=20)
     report = run_on(scripted, random_bytes(4, seed=2), options)

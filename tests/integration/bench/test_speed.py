@@ -28,6 +28,7 @@ def options(**changes: object) -> Options:
     return Options(models_dir="", model="scripted", scale="none", **{**small, **changes})
 
 
+@pytest.mark.timeout(300)
 def test_scripted_tiers_give_the_whole_form(scripted):
     report = run_on(scripted, None, random_bytes(2, seed=1), options())
     assert set(report.headline) == HEADLINE - {"scale_speculative_over_plain"}
@@ -42,6 +43,7 @@ def test_scripted_tiers_give_the_whole_form(scripted):
     assert 0 < report.headline["wire_bytes_per_token"] < 1000
 
 
+@pytest.mark.timeout(300)
 def test_a_scale_family_is_timed_beside_it(scripted):
     scale = replace(scripted, name="scale")
     report = run_on(scripted, scale, random_bytes(1, seed=1), options(repeats=1))
