@@ -216,6 +216,13 @@ class JobQueue(Protocol):
         """
         ...
 
+    async def release(self, consumer: str, delivery: Delivery) -> None:
+        """Give a job back: the next take of any consumer gets it. Not counted as an attempt.
+
+        Nothing happens when another consumer has it by now.
+        """
+        ...
+
     async def ack(self, delivery: Delivery) -> None:
         """The job's effect is in the journal; forget it. Idempotent."""
         ...

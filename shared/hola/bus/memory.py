@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -175,6 +176,17 @@ class MemoryJobs:
         if journal is not None:
             expires_at = self._store.clock() + self._limits.running_ttl_s
             journal.expires_at = max(journal.expires_at, expires_at)
+
+    async def release(self, consumer: str, delivery: Delivery) -> None:
+        """Give a job back: the next take of any consumer gets it. Not counted as an attempt.
+
+        Nothing happens when another consumer has it by now.
+        """
+        stored = self._store.jobs.get(delivery.token)
+        if stored is not None and stored.consumer == consumer:
+            stored.attempts, stored.consumer = stored.attempts - 1, ""
+            stored.delivered_at = -math.inf
+            self._store.jobs_changed.set()
 
     async def ack(self, delivery: Delivery) -> None:
         """The job's effect is in the journal; forget it. Idempotent."""

@@ -20,6 +20,7 @@ from hola.telemetry import get_logger
 from hola.types import Delivery, GenerateJob
 
 FORGOTTEN_CONSUMER_S = 24 * 3600.0
+RELEASED_IDLE_S = 30 * 24 * 3600.0  # longer than any job_idle_s
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class RedisJobs:
         self._publish = link.script(scripts.PUBLISH)
         self._claim = link.script(scripts.CLAIM)
         self._renew = link.script(scripts.RENEW)
+        self._release = link.script(scripts.RELEASE)
         self._ack = link.script(scripts.ACK)
         self._bury = link.script(scripts.BURY)
         self._prune = link.script(scripts.PRUNE)
@@ -102,6 +104,15 @@ class RedisJobs:
         arguments: list[Argument] = [GROUP, consumer, delivery.token, running_ms]
         if await self._in_group(lambda: self._renew(keys, arguments)) == b"LOST":
             raise rules.delivery_lost(delivery.token, consumer)
+
+    async def release(self, consumer: str, delivery: Delivery) -> None:
+        """Give a job back: the next take of any consumer gets it. Not counted as an attempt.
+
+        Nothing happens when another consumer has it by now. Raises BusUnavailable.
+        """
+        idle_ms = milliseconds(RELEASED_IDLE_S)
+        arguments: list[Argument] = [GROUP, consumer, delivery.token, idle_ms]
+        await self._in_group(lambda: self._release([self._link.keys.jobs], arguments))
 
     async def ack(self, delivery: Delivery) -> None:
         """The job's effect is in the journal; forget it. Idempotent. Raises BusUnavailable."""

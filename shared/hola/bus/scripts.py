@@ -42,6 +42,16 @@ redis.call('PEXPIRE', KEYS[2], ARGV[4], 'GT')
 return 'OK'
 """
 
+# KEYS jobs. ARGV group, consumer, id, an idle time in ms past every limit. The delivery counts as
+# stale from now on, and as one that was never made.
+RELEASE = """
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
+if not pending or pending[2] ~= ARGV[2] then return 'LOST' end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3],
+  'IDLE', ARGV[4], 'RETRYCOUNT', math.max(pending[4] - 1, 0), 'JUSTID')
+return 'OK'
+"""
+
 # KEYS jobs. ARGV group, id.
 ACK = """
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])

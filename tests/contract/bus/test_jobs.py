@@ -251,3 +251,18 @@ async def test_dead_letters_are_bounded(backend: Backend) -> None:
     assert await bus.jobs.take("a", timeout_s=0) is None
     # Redis trims by whole nodes of the stream, 100 entries each by default.
     assert 100 <= len(await backend.dead_letters()) <= 200
+
+
+async def test_a_job_that_is_given_back_goes_to_the_next_at_once(backend: Backend) -> None:
+    stopping, other = backend.bus(job_idle_s=1000), backend.bus(job_idle_s=1000)
+    await stopping.jobs.publish(job())
+    delivery = await stopping.jobs.take("stopping", timeout_s=1)
+    assert delivery is not None
+    waiting = asyncio.create_task(other.jobs.take("other", timeout_s=PATIENCE_S))
+    await stopping.jobs.release("stopping", delivery)
+    taken = await waiting
+    assert taken is not None
+    assert (taken.job, taken.attempts) == (job(), 1), "giving it back is not an attempt"
+    await stopping.jobs.release("stopping", delivery)
+    await other.jobs.renew("other", taken)
+    assert await stopping.jobs.take("stopping", timeout_s=0.1) is None
