@@ -56,6 +56,7 @@ class JobWorker:
         self._bus_patience_s = bus_patience_s
         self._stopping = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
+        self._running: set[str] = set()
 
     async def run(self, *, drain_s: float = 0.0) -> None:
         """Take and run jobs until `stop`, then give those running `drain_s` seconds.
@@ -84,10 +85,18 @@ class JobWorker:
             if len(self._jobs) >= self._concurrency:
                 await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
             delivery = await self._take()
-            if delivery is not None:
+            if delivery is not None and self._is_new(delivery):
                 job = asyncio.create_task(self._serve(delivery))
                 self._jobs.add(job)
                 job.add_done_callback(self._jobs.discard)
+
+    def _is_new(self, delivery: Delivery) -> bool:
+        """False when heartbeats were late and we claimed what we run ourselves: it goes on."""
+        request_id = delivery.job.request_id
+        if request_id in self._running:
+            log.warning("own_job_claimed", request_id=request_id, attempts=delivery.attempts)
+            return False
+        return True
 
     async def _take(self) -> Delivery | None:
         try:
@@ -99,6 +108,7 @@ class JobWorker:
 
     async def _serve(self, delivery: Delivery) -> None:
         request_id = delivery.job.request_id
+        self._running.add(request_id)
         with bound_ids(request_id=request_id):
             try:
                 await self._run_or_leave(delivery)
@@ -108,6 +118,8 @@ class JobWorker:
             except Exception:
                 # One job must not take the others with it; the bus counts its deliveries.
                 log.exception("job_failed", attempts=delivery.attempts)
+            finally:
+                self._running.discard(request_id)
 
     async def _give_back(self, delivery: Delivery) -> None:
         """This drafter stops: the next one need not wait until the job has gone silent."""

@@ -163,11 +163,16 @@ async def test_a_takeover_at_any_entry_goes_on_where_the_dead_one_stopped(world)
         await heir.stop()
 
 
-async def test_a_slow_drafter_is_fenced_and_leaves_no_trace(world):
+async def no_heartbeat(consumer, delivery):
+    """As if the process had been frozen."""
+
+
+async def test_a_slow_drafter_is_fenced_and_leaves_no_trace(world, monkeypatch):
     slow_verifier = InProcessVerifier(hold=asyncio.Event())
     slow_verifier.hold.set()
     slow_verifier.fail = lambda n: slow_verifier.hold.clear() if n == 4 else None
-    slow = world.device("slow", slow_verifier)
+    slow = world.device("slow", slow_verifier, concurrency=1)
+    monkeypatch.setattr(slow.bus.jobs, "renew", no_heartbeat)
     slow.start()
     await world.bus.jobs.publish(JOB)
     await until(lambda: slow_verifier.messages == 5)
@@ -179,6 +184,22 @@ async def test_a_slow_drafter_is_fenced_and_leaves_no_trace(world):
     await until(lambda: slow_verifier.open_links == 0)
     assert await world.events() == events
     assert ids_of(events) == plain_tokens(JOB.sampling)
+    await world.until_empty()
+
+
+async def test_a_job_of_our_own_that_we_claim_goes_on(world, monkeypatch):
+    verifier = InProcessVerifier(hold=asyncio.Event())
+    device = world.device("a", verifier, concurrency=3)
+    monkeypatch.setattr(device.bus.jobs, "renew", no_heartbeat)
+    device.start()
+    await world.bus.jobs.publish(JOB)
+    await until(lambda: verifier.opens == 1)
+    world.now += IDLE_S
+    (stored,) = world.store.jobs.values()
+    await until(lambda: stored.attempts == 2)
+    verifier.hold.set()
+    assert ids_of(await world.events()) == plain_tokens(JOB.sampling)
+    assert verifier.opens == 1, "the job ran twice at a time"
     await world.until_empty()
 
 
