@@ -94,7 +94,7 @@ def settings_for(folder: Path, bus_url: str, **changes: Any) -> Settings:
         "bus": bus_url,
         "verifier": f"unix://{folder}/verifier.sock",
         "job_idle_s": 30.0,
-        "detach_grace_s": 0.3,
+        "detach_grace_s": 1.0,
         "drain_s": 0.2,
         "verifier_wait_s": 10.0,
         "answer_timeout_s": 20.0,
