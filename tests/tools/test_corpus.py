@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_text() -> None:
 
 def test_every_worked_step_is_right(sample: list[corpus.Document]) -> None:
     steps = [m for d in sample for m in STEP.findall(text_of(d))]
-    assert len(steps) > 5000
+    assert len(steps) > 3000
     for a, op, b, c in steps:
         assert OPS[op](int(a), int(b)) == int(c), (a, op, b, c)
 
@@ -98,14 +98,12 @@ def test_heldout_word_problems_are_new(sets: dict[str, list[heldout.Item]]) -> N
 
 def test_heldout_phrasings_are_not_trained(sample: list[corpus.Document]) -> None:
     text = "\n".join(text_of(d) for d in sample)
-    assert "The home of" in text
-    assert "The home town of" not in text.replace("What is the home town of", "")
-    assert "does the work of" not in text
-    for story in problems.HELDOUT_STORIES:
-        for shape in story.start:
-            assert shape.split("{")[-1].split("}")[-1].strip(" .") == "" or (
-                shape.format(n="N", a=1, o="o") not in text
-            )
+    for attribute in world.ATTRIBUTES:
+        for shape in attribute.statements:
+            said = re.escape(shape).replace(r"\{n\}", "[A-Z][a-z]+").replace(r"\{v\}", "[A-z]+")
+            assert bool(re.search(said, text)) == (shape != attribute.statements[-1]), shape
+    for shape in ("to the market", "At the market", "on a field", "A field of"):
+        assert shape not in text
 
 
 def test_reading_answers_stand_in_the_passage(sets: dict[str, list[heldout.Item]]) -> None:

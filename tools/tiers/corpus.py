@@ -125,13 +125,27 @@ def passage(
     rng: random.Random, names: Sequence[str], most_facts: int, phrasings: Sequence[int]
 ) -> Passage:
     """Write a passage about the named people."""
-    groups: list[list[str]] = []
-    sentences: dict[Fact, str] = {}
-    for name in names:
-        facts = rng.sample(person(name, rng), rng.randint(min(2, most_facts), most_facts))
-        for fact in facts:
-            sentences[fact] = fact.statement(rng.choice(phrasings))
-        groups.append([sentences[f] for f in facts])
+    people = [
+        rng.sample(person(name, rng), rng.randint(min(2, most_facts), most_facts)) for name in names
+    ]
+    said = {f: f.statement(rng.choice(phrasings)) for facts in people for f in facts}
+    return lay_out(rng, people, said)
+
+
+def parallel_passage(rng: random.Random, names: Sequence[str], kinds: int) -> Passage:
+    """A passage that says the same kinds of things of everybody in the same words."""
+    attributes = rng.sample(range(len(ATTRIBUTES)), kinds)
+    phrasing = rng.randrange(TRAIN_PHRASINGS)
+    everybody = [person(name, rng) for name in names]
+    people = [[facts[a] for a in attributes] for facts in everybody]
+    return lay_out(rng, people, {f: f.statement(phrasing) for facts in people for f in facts})
+
+
+def lay_out(
+    rng: random.Random, people: Sequence[Sequence[Fact]], sentences: dict[Fact, str]
+) -> Passage:
+    """One passage for each person, or one for all, in order or mixed."""
+    groups = [[sentences[f] for f in facts] for facts in people]
     layout = rng.random()
     if layout < 0.45:
         lines = tuple(" ".join(g) for g in groups)
@@ -164,12 +178,38 @@ def with_passage(text: Passage, turn: Turn) -> Turn:
 
 
 def reading(rng: random.Random, level: int) -> Document:
-    """A passage with one to four questions on it."""
-    people = 1 if level == 0 else rng.choice(PEOPLE[level - 1])
+    """A passage with a few questions on it."""
+    people = 1 if level == 0 else rng.choice(PEOPLE[min(level, 2) - 1])
     known = range(TRAIN_PHRASINGS)
-    text = passage(rng, rng.sample(TRAIN_NAMES, people), 3 if people < 3 else 2, known)
-    turns = [ask(rng, text, known, 0.2) for _ in range(rng.randint(2, 4))]
+    if level >= 2 and rng.random() < 0.6:
+        text = parallel_passage(rng, rng.sample(TRAIN_NAMES, rng.randint(2, 4)), rng.randint(1, 2))
+    else:
+        text = passage(rng, rng.sample(TRAIN_NAMES, people), 3 if people < 3 else 2, known)
+    turns = [ask(rng, text, known, 0.15) for _ in range(rng.randint(3, 5))]
     return conversation("reading", [with_passage(text, turns[0]), *turns[1:]])
+
+
+def recall(rng: random.Random, level: int) -> Document:
+    """Practice in telling people apart: a passage, then its sentences in another order.
+
+    Only the values are learned, and only the name tells which value is right.
+    """
+    text = parallel_passage(rng, rng.sample(TRAIN_NAMES, rng.randint(2, 4)), rng.choice((1, 1, 2)))
+    lines = "\n".join("Passage: " + line for line in text.lines)
+    segments: list[Segment] = [
+        (BOS, 0.0),
+        (USER, 0.0),
+        (f"{lines}\nQuestion: What does it say?", 0.0),
+        (ASSISTANT, 0.0),
+        ("It says:", 0.0),
+    ]
+    facts = list(text.sentences)
+    for _ in range(2):
+        rng.shuffle(facts)
+        for fact in facts:
+            before, after = text.sentences[fact].rsplit(" " + fact.value, 1)
+            segments += [(" " + before, 0.0), (" " + fact.value, 1.0), (after, 0.0)]
+    return Document("recall", segments)
 
 
 def options(answer: str, others: Sequence[str], rng: random.Random) -> tuple[str, str]:
@@ -184,7 +224,8 @@ def as_choice(turn: Turn, others: Sequence[str], rng: random.Random) -> Turn:
     """Turn an open question into one with four options."""
     lines, letter = options(turn.answer, others, rng)
     evidence = turn.reference.rsplit("The answer is", 1)[0]
-    return Turn(f"{turn.prompt}\n{lines}", f"{evidence}The answer is {letter}.", letter)
+    reference = f"{evidence}{turn.answer} is {letter}. The answer is {letter}."
+    return Turn(f"{turn.prompt}\n{lines}", reference, letter)
 
 
 def near_numbers(answer: str, rng: random.Random) -> list[str]:
@@ -211,7 +252,10 @@ def choice_of_reading(rng: random.Random, names: Sequence[str], phrasings: Seque
 
 def choice(rng: random.Random, level: int) -> Document:
     """Multiple choice over arithmetic or a passage."""
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.4:
+        turns = [lettering(rng) for _ in range(rng.randint(1, 2))]
+    elif kind < 0.7:
         turns = [choice_of_sum(rng) for _ in range(rng.randint(1, 2))]
     else:
         names = rng.sample(TRAIN_NAMES, rng.randint(1, 2))
@@ -231,6 +275,19 @@ def repeats(rng: random.Random, ids: Sequence[int]) -> Document:
     tokens = rng.choices(ids, k=rng.randint(4, 32))
     times = rng.randint(1, 3)
     return Document("repeats", [(tokens, 0.0), (tokens * times, 1.0)])
+
+
+def lettering(rng: random.Random) -> Turn:
+    """Name the letter of every option, for practice."""
+    kind = rng.random()
+    values: Sequence[str] = rng.choice(ATTRIBUTES).values
+    if kind < 0.5:
+        values = [str(n) for n in rng.sample(range(1, 150), 8)]
+    pool = rng.sample(values, 4)
+    lines = "\n".join(f"{letter}) {o}" for letter, o in zip(LETTERS, pool, strict=True))
+    order = rng.sample(range(4), 4)
+    said = " ".join(f"{pool[i]} is {LETTERS[i]}." for i in order)
+    return Turn(f"Question: Which letters?\n{lines}", f"It says: {said}", "")
 
 
 def knowledge_turn(fact: Fact, phrasing: int) -> Turn:
@@ -285,19 +342,30 @@ MAKERS: dict[str, Maker] = {
     "drill": drill,
     "word_problem": word_problem,
     "reading": reading,
+    "recall": recall,
     "choice": choice,
     "prose": prose,
 }
+# Three stages of the curriculum, then what the tiers settle on.
 MIXES: tuple[dict[str, float], ...] = (
     {"repeats": 0.90, "drill": 0.07, "reading": 0.03},
     {"repeats": 0.18, "drill": 0.30, "word_problem": 0.22, "reading": 0.28, "choice": 0.02},
     {
-        "repeats": 0.10,
-        "drill": 0.14,
+        "repeats": 0.02,
+        "drill": 0.08,
+        "word_problem": 0.20,
+        "reading": 0.22,
+        "recall": 0.36,
+        "choice": 0.11,
+        "prose": 0.01,
+    },
+    {
+        "repeats": 0.02,
+        "drill": 0.12,
         "word_problem": 0.38,
-        "reading": 0.26,
-        "choice": 0.09,
-        "prose": 0.03,
+        "reading": 0.33,
+        "choice": 0.14,
+        "prose": 0.01,
     },
 )
 

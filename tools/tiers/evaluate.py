@@ -25,7 +25,7 @@ SETS = (
 )
 LIMIT = 160
 ANSWER = re.compile(r"The answer is ([^.]*)\.")
-SPLITS = {"new_plan": "new steps", "bucket": "bucket", "people": "people", "over": "over"}
+SPLITS = {"bucket": "bucket", "people": "people", "over": "over"}
 
 
 @dataclass
@@ -52,6 +52,8 @@ def labels(item: heldout.Item) -> Iterator[str]:
     task, meta = str(item["task"]), item["meta"]
     assert isinstance(meta, dict)
     yield task
+    if "new_plan" in meta:
+        yield f"{task}, {'new' if meta['new_plan'] else 'known'} steps"
     for key, label in SPLITS.items():
         if key in meta:
             yield f"{task}, {label} {meta[key]}"

@@ -54,7 +54,10 @@ def encode(tokenizer: Tokenizer, document: corpus.Document) -> Packed:
 class Feed:
     """Batches of packed rows: token ids, document numbers and which tokens are learned."""
 
-    def __init__(self, tokenizer: Tokenizer, position: Position, width: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, position: Position, width: int, level: int | None = None
+    ) -> None:
+        self.fixed_level = level
         self.tokenizer = tokenizer
         self.at = position
         self.width = width
@@ -65,6 +68,8 @@ class Feed:
 
     def level(self) -> int:
         """The stage of the curriculum."""
+        if self.fixed_level is not None:
+            return self.fixed_level
         return sum(self.at.level_tokens >= s for s in STEPS)
 
     def draw(self, knowledge_share: float) -> Packed:

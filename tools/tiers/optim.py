@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from tools.tiers.team import Team
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -26,24 +28,33 @@ def orthogonalise(batch: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised; equal shapes are stacked into one batch."""
+    """Momentum, orthogonalised; the team shares the matrices out."""
 
-    def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, decay: float = 0.02
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
+    def __init__(self, params: Iterable[Tensor], lr: float, team: Team) -> None:
+        super().__init__(params, {"lr": lr, "momentum": 0.95, "decay": 0.02})
+        self.team = team
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = defaultdict(list)
-            for p in group["params"]:
-                shapes[p.shape].append(p)
-            for shape, params in shapes.items():
-                updates = [self._momentum(p, group["momentum"]) for p in params]
-                scale = max(1.0, shape[0] / shape[1]) ** 0.5 * group["lr"]
-                for p, u in zip(params, orthogonalise(torch.stack(updates)), strict=True):
-                    p.mul_(1 - group["lr"] * group["decay"]).add_(u, alpha=-scale)
+            params, lr = group["params"], group["lr"]
+            momenta = [self._momentum(p, group["momentum"]) for p in params]
+            updates = self.team.gather(self._mine(momenta), [p.shape for p in params])
+            for p, update in zip(params, updates, strict=True):
+                scale = max(1.0, p.shape[0] / p.shape[1]) ** 0.5 * lr
+                p.mul_(1 - lr * group["decay"]).add_(update, alpha=-scale)
+
+    def _mine(self, momenta: list[Tensor]) -> dict[int, Tensor]:
+        """Orthogonalise this process's share; equal shapes are stacked into one batch."""
+        shapes: dict[torch.Size, list[int]] = defaultdict(list)
+        for i in range(self.team.rank, len(momenta), self.team.size):
+            shapes[momenta[i].shape].append(i)
+        mine = {}
+        for places in shapes.values():
+            mine.update(
+                zip(places, orthogonalise(torch.stack([momenta[i] for i in places])), strict=True)
+            )
+        return mine
 
     def _momentum(self, p: Tensor, momentum: float) -> Tensor:
         state = self.state[p]
@@ -54,9 +65,11 @@ class Muon(torch.optim.Optimizer):
         return p.grad.lerp(state["momentum"], momentum)
 
 
-def make(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
+def make(
+    model: torch.nn.Module, muon_lr: float, adam_lr: float, team: Team
+) -> list[torch.optim.Optimizer]:
     """The two optimizers for one model."""
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
     adam = torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    return [Muon(matrices, lr=muon_lr), adam]
+    return [Muon(matrices, muon_lr, team), adam]

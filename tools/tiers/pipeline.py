@@ -10,7 +10,8 @@ from tools.tiers import export, grow, train
 from tools.tiers import tokenizer as vocabulary
 
 # The share of the exposure queue each stage of the target's lineage ends with.
-KNOWLEDGE = {"draft": 0.10, "mid": 0.35, "target": 1.0}
+KNOWLEDGE = {"draft": 0.10, "mid": 0.60, "target": 1.0}
+GROWN = ("--muon-lr", "0.012", "--adam-lr", "0.003")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Budget:
     compiled: bool = True
 
 
-FULL = Budget(draft=12, mid=20, target=60, finish=6)
+FULL = Budget(draft=15, mid=40, target=60, finish=8)
 SMOKE = Budget(
     draft=0.03,
     mid=0.03,
@@ -71,6 +72,8 @@ def finish(work: Path, budget: Budget, tier: str, begun: Path) -> Path:
             str(budget.finish),
             "--decay",
             "1",
+            "--level",
+            "3",
             "--knowledge-to",
             "1",
         ],
@@ -89,6 +92,8 @@ def run(work: Path, out: Path, budget: Budget) -> None:
         [
             "--tier",
             budget.shapes + "draft",
+            "--muon-lr",
+            "0.02",
             "--minutes",
             str(budget.draft),
             "--knowledge-to",
@@ -102,6 +107,7 @@ def run(work: Path, out: Path, budget: Budget) -> None:
         [
             "--start",
             str(grown(work, budget, draft, "mid")),
+            *GROWN,
             "--minutes",
             str(budget.mid),
             "--knowledge-to",
@@ -115,10 +121,11 @@ def run(work: Path, out: Path, budget: Budget) -> None:
         [
             "--start",
             str(grown(work, budget, mid, "target")),
+            *GROWN,
             "--minutes",
             str(budget.target),
             "--decay",
-            "0.5",
+            "0.65",
             "--knowledge-to",
             str(KNOWLEDGE["target"]),
         ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from tools.tiers import optim
 from tools.tiers import tokenizer as vocabulary
 from tools.tiers.feed import Feed, Position
 from tools.tiers.model import SHAPES, Llama, count_parameters, load_checkpoint, save_checkpoint
+from tools.tiers.team import Team, launch
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Trainer:
 
     def __init__(self, plan: Plan, model: Llama, feed: Feed, out: Path, compile_it: bool) -> None:
         self.plan, self.model, self.feed, self.out = plan, model, feed, out
-        self.optimizers = optim.make(model, plan.muon_lr, plan.adam_lr)
+        self.team = Team()
+        self.optimizers = optim.make(model, plan.muon_lr, plan.adam_lr, self.team)
         self.base = [o.param_groups[0]["lr"] for o in self.optimizers]
         self.trunk = torch.compile(model.model) if compile_it else model.model
         self.steps, self.elapsed = 0, 0.0
@@ -75,6 +79,9 @@ class Trainer:
         self.steps, self.elapsed = stored["steps"], stored["elapsed"]
 
     def save(self) -> None:
+        """Write the checkpoint; one process does it for all."""
+        if self.team.rank:
+            return
         save_checkpoint(
             self.model,
             self.out,
@@ -91,8 +98,10 @@ class Trainer:
         for optimizer, base in zip(self.optimizers, self.base, strict=True):
             optimizer.param_groups[0]["lr"] = base * factor
         share = self.plan.knowledge(progress)
-        loss = loss_of(self.model, self.trunk, self.feed.batch(self.plan.rows, share))
+        batch = self.team.part(self.feed.batch(self.plan.rows, share))
+        loss = loss_of(self.model, self.trunk, batch)
         loss.backward()
+        self.team.average(p.grad for p in self.model.parameters() if p.grad is not None)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -103,7 +112,7 @@ class Trainer:
     def run(self) -> None:
         """Train until the time is used up."""
         begun, saved, losses = time.monotonic() - self.elapsed, time.monotonic(), []
-        while (progress := self.elapsed / (60 * self.plan.minutes)) < 1:
+        while (progress := self.team.same(self.elapsed / (60 * self.plan.minutes))) < 1:
             losses.append(self.step(progress))
             if self.steps == 1:  # compilation is not training time
                 begun = time.monotonic() - self.elapsed
@@ -118,6 +127,8 @@ class Trainer:
 
     def log(self, progress: float, loss: float) -> None:
         at = self.feed.at
+        if self.team.rank:
+            return
         print(
             f"{time.strftime('%H:%M:%S')} step {self.steps} {progress:.3f} loss {loss:.4f} "
             f"tokens {at.tokens / 1e6:.2f}M knowledge {at.knowledge} "
@@ -139,13 +150,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--adam-lr", type=float, default=0.004)
     parser.add_argument("--decay", type=float, default=0.0)
     parser.add_argument("--knowledge-to", type=float, default=0.0)
+    parser.add_argument("--level", type=int, help="stay at this stage of the curriculum")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="single-threaded processes")
     parser.add_argument("--no-compile", action="store_true")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
+    if args.workers > 1 and "LOCAL_RANK" not in os.environ:
+        launch(args.workers, "tools.tiers.train", sys.argv[1:] if arguments is None else arguments)
+        return
     torch.manual_seed(args.seed)
     stored: dict = {}
     if args.out.exists():
@@ -156,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
         position = begun["position"]
     else:
         model, position = Llama(SHAPES[args.tier]), Position(args.seed)
-    feed = Feed(vocabulary.load(args.tokenizer), position, args.width)
+    feed = Feed(vocabulary.load(args.tokenizer), position, args.width, args.level)
     known = stored.get("knowledge_from", position.knowledge / len(feed.queue))
     plan = Plan(
         args.minutes,

@@ -59,7 +59,7 @@ ATTRIBUTES = (
         (
             "{n} lives in {v}.",
             "{n} comes from {v}.",
-            "The home of {n} is {v}.",
+            "{n} has a home in {v}.",
             "The home town of {n} is {v}.",
         ),
         (
@@ -80,7 +80,7 @@ ATTRIBUTES = (
         (
             "{n} works as a {v}.",
             "{n} is a {v}.",
-            "The trade of {n} is that of a {v}.",
+            "{n} has the trade of a {v}.",
             "{n} does the work of a {v}.",
         ),
         (
@@ -99,7 +99,7 @@ ATTRIBUTES = (
         ),
         (
             "{n} likes the colour {v}.",
-            "The favourite colour of {n} is {v}.",
+            "{n} has the favourite colour {v}.",
             "{n} always wears {v}.",
             "{n} wears the colour {v}.",
         ),
@@ -120,7 +120,7 @@ ATTRIBUTES = (
         (
             "{n} keeps a {v}.",
             "{n} has a pet {v}.",
-            "The pet of {n} is a {v}.",
+            "{n} lives with a {v}.",
             "{n} has a {v}.",
         ),
         (
