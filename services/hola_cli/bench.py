@@ -55,6 +55,12 @@ class ExactnessOptions:
         int,
         typer.Option("--jobs", metavar="N", min=0, help="Processes; 0: one per core, at most 4."),
     ] = 0
+    draws: Annotated[
+        int,
+        typer.Option(
+            "--draws", metavar="N", min=500, help="Draws per chi-squared test of the sampler."
+        ),
+    ] = 20_000
     seed: SeedOption = 0
 
 
@@ -129,6 +135,7 @@ def exactness(what: ExactnessOptions, family: FamilyOptions, json: JsonOption = 
         case=what.case or "",
         max_tokens=what.max_tokens,
         jobs=what.jobs,
+        chi2_draws=what.draws,
         seed=what.seed,
     )
     report = registry.run("exactness", options)

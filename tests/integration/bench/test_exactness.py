@@ -32,7 +32,8 @@ def test_scripted_tiers_in_two_processes(scripted):
 @pytest.mark.timeout(300)
 def test_the_command_on_the_demo_tiers(demo_models_dir):
     names = "ladder=lookup+draft+mid,k=4,random-tokens,verifier-restarted,drafter-process-killed"
-    arguments = ["--prompts", "2", "--max-tokens", "24", "--jobs", "1", "--configurations", names]
+    arguments = ["--prompts", "2", "--max-tokens", "24", "--jobs", "1", "--draws", "1000"]
+    arguments += ["--configurations", names]
     found = CliRunner().invoke(
         app, ["bench", "exactness", "--json", "--models-dir", demo_models_dir, *arguments]
     )
