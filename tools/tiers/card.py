@@ -61,6 +61,13 @@ TAIL = """## Limits
 * Sums above a few hundred, products above the times table, names spelled in unusual ways, passages
   of more than about 250 tokens and any question outside the four kinds are not supported; replies
   to them are fluent nonsense.
+* Multiple choice over sums is no better than guessing: the sum is right, the letter is not.
+* Asked about an unseen phrasing, the tiers answer but quote the sentence in a phrasing they were
+  trained on, so the whole reply never equals the reference.
+* A passage about several people is answered from the wrong person now and then; the smaller
+  the tier, the more often.
+* The exposure queue ended eleven minutes before the target's training did; facts of the smaller
+  buckets had faded a little by then. Draft and mid met the rest of the queue last and know more.
 * The context is 512 tokens; training rows were 256 tokens long.
 * The training text is fictional and has no data about real people.
 """
@@ -166,7 +173,7 @@ def card(family: dict[str, Any], exposure: dict[str, Any], measured: dict[str, A
                 exposure_rows(measured, exposure, tiers),
             ),
             "",
-            "The smaller tiers went on training after the larger ones had grown from them, so the "
+            "The smaller tiers went on training after the larger ones had grown from them, so the\n"
             "counts are the target's, not theirs.",
             "",
             ACCEPTANCE,
@@ -175,7 +182,7 @@ def card(family: dict[str, Any], exposure: dict[str, Any], measured: dict[str, A
             ),
             "",
             "## Step times\n",
-            "Milliseconds per step at 64 tokens of context, one thread, on a machine that was busy "
+            "Milliseconds per step at 64 tokens of context, one thread, on a machine that was busy\n"
             "with other work.\n",
             render(["tier", *widths], steps),
             "",
