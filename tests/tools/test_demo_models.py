@@ -72,6 +72,16 @@ def test_exposures_follow_the_buckets() -> None:
     assert table["buckets"]["0"]["max"] == 0
 
 
+def test_training_can_go_on_from_the_shipped_target() -> None:
+    from tools.tiers.feed import shipped_position
+
+    table = json.loads((DEMO / "exposure.json").read_text())
+    position = shipped_position(DEMO / "exposure.json", 2)
+    assert position.tokens == table["tokens"]
+    assert sum(position.exposures.values()) == position.knowledge
+    assert max(position.exposures.values()) == table["buckets"]["100"]["max"]
+
+
 def test_the_shipped_held_out_sets_are_the_generated_ones() -> None:
     for name, items in heldout.build().items():
         assert heldout.load(DEMO / "heldout", name) == items

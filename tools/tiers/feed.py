@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -38,6 +40,20 @@ class Position:
     pool: list[Packed] = field(default_factory=list)
     exposures: Counter[int] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
+
+
+def shipped_position(table: Path, seed: int) -> Position:
+    """Where a shipped model stands, from its exposure table; the seed gives it new text."""
+    stored = json.loads(table.read_text())
+    seen = [n for e in stored["entities"] for _, n in e["facts"].values()]
+    return Position(
+        seed,
+        tokens=stored["tokens"],
+        level_tokens=stored["tokens"],
+        knowledge=sum(seen),
+        exposures=Counter({i: n for i, n in enumerate(seen) if n}),
+        tasks=Counter(stored["tokens_per_task"]),
+    )
 
 
 def encode(tokenizer: Tokenizer, document: corpus.Document) -> Packed:

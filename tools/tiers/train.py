@@ -16,8 +16,15 @@ from torch.nn import functional as F
 
 from tools.tiers import optim
 from tools.tiers import tokenizer as vocabulary
-from tools.tiers.feed import Feed, Position
-from tools.tiers.model import SHAPES, Llama, count_parameters, load_checkpoint, save_checkpoint
+from tools.tiers.feed import Feed, Position, shipped_position
+from tools.tiers.model import (
+    SHAPES,
+    Llama,
+    count_parameters,
+    load_checkpoint,
+    load_hf,
+    save_checkpoint,
+)
 from tools.tiers.team import Team, launch
 
 
@@ -141,7 +148,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
-    parser.add_argument("--start", type=Path, help="checkpoint to begin from (new optimizer)")
+    parser.add_argument("--start", type=Path, help="checkpoint or shipped target to begin from")
     parser.add_argument("--tier", choices=SHAPES, help="shape, when there is no --start")
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--rows", type=int, default=16)
@@ -167,6 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
     if args.out.exists():
         model, stored = load_checkpoint(args.out)
         position = stored["position"]
+    elif args.start and args.start.is_dir():
+        model = load_hf(args.start)
+        position = shipped_position(args.start.parent / "exposure.json", args.seed)
     elif args.start:
         model, begun = load_checkpoint(args.start)
         position = begun["position"]
