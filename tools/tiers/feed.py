@@ -102,8 +102,8 @@ class Feed:
 
     def fill(self, share: float) -> list[Packed]:
         """Documents that together fill one row."""
-        pool = self.at.pool
-        room, row = self.width, []
+        pool, room = self.at.pool, self.width
+        row: list[Packed] = []
         while True:
             while len(pool) < POOL:
                 document = self.draw(share)

@@ -70,15 +70,18 @@ def enlarge(old: Llama, large: Shape, noise: float = 0.0) -> Llama:
     """The larger model; `noise` breaks the zeros of new embedding columns for training."""
     small = old.shape
     new = Llama(large)
-    for layer in new.model.layers:
-        layer.input_layernorm.weight.fill_((small.hidden / large.hidden) ** 0.5)
-        layer.post_attention_layernorm.weight.fill_((small.hidden / large.hidden) ** 0.5)
+    for name, weight in new.model.layers.named_parameters():
+        if name.endswith("layernorm.weight"):
+            weight.fill_((small.hidden / large.hidden) ** 0.5)
     source, table = old.model.embed_tokens.weight, new.model.embed_tokens.weight
     table.normal_(std=noise * source.std().item() if noise else 0.0)
     table[:, : small.hidden] = source
     widen_norm(new.model.norm.weight, old.model.norm.weight)
     for i, place in enumerate(layer_places(small.layers, large.layers)):
-        widen_layer(new.model.layers[place], old.model.layers[i], small, large)
+        target, origin = new.model.layers[place], old.model.layers[i]
+        assert isinstance(target, Layer)
+        assert isinstance(origin, Layer)
+        widen_layer(target, origin, small, large)
     return new
 
 

@@ -49,7 +49,7 @@ class Muon(torch.optim.Optimizer):
         shapes: dict[torch.Size, list[int]] = defaultdict(list)
         for i in range(self.team.rank, len(momenta), self.team.size):
             shapes[momenta[i].shape].append(i)
-        mine = {}
+        mine: dict[int, Tensor] = {}
         for places in shapes.values():
             mine.update(
                 zip(places, orthogonalise(torch.stack([momenta[i] for i in places])), strict=True)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Plan:
         return self.knowledge_from + late * (self.knowledge_to - self.knowledge_from)
 
 
-def loss_of(model: Llama, trunk: torch.nn.Module, batch: tuple[np.ndarray, ...]) -> Tensor:
+def loss_of(model: Llama, trunk: Callable[..., Tensor], batch: tuple[np.ndarray, ...]) -> Tensor:
     """Mean loss over the learned tokens of a packed batch."""
     ids, owner, learned = (torch.from_numpy(a) for a in batch)
     t = ids.shape[1]
