@@ -27,7 +27,9 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
     "{{ '<|assistant|>' + message['content'] + eos_token }}"
-    "{% else %}{{ '<|user|>' + message['content'] }}{% endif %}{% endfor %}"
+    "{% else %}{{ '<|user|>'"
+    " + ('' if 'Question:' in message['content'] else 'Question: ')"
+    " + message['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
