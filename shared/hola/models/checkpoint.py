@@ -110,11 +110,17 @@ def _run_builder(
 ) -> None:
     command = [sys.executable, "-m", _BUILDER, "-i", str(source), "-o", str(destination)]
     command += ["-p", precision, "-e", _EXPORTED_FOR[precision], "-c", str(cache)]
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    environ = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        # Unbuffered, so that the error is the last line and not overtaken by earlier output.
+        "PYTHONUNBUFFERED": "1",
+    }
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     with subprocess.Popen(
         command,
-        env=offline,
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
