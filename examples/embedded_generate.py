@@ -1,6 +1,6 @@
 """Answer a question with all of HOLA inside this process: no server, no socket.
 
-    python examples/embedded_generate.py
+python examples/embedded_generate.py
 """
 
 import asyncio

@@ -61,8 +61,8 @@ TAIL = """## Limits
 * Sums above a few hundred, products above the times table, names spelled in unusual ways, passages
   of more than about 250 tokens and any question outside the four kinds are not supported; replies
   to them are fluent nonsense.
-* The last line of a user turn begins with `Question: `; the chat template puts it there when the turn
-  has none, a raw prompt must bring it.
+* The last line of a user turn begins with `Question: `; the chat template puts it there when the
+  turn has none, a raw prompt must bring it.
 * Multiple choice over sums is no better than guessing: the sum is right, the letter is not.
 * Asked about an unseen phrasing, the tiers answer but quote the sentence in a phrasing they were
   trained on, so the whole reply never equals the reference.
