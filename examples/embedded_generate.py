@@ -7,6 +7,7 @@ import asyncio
 import os
 
 from hola.config import load_settings
+from hola.telemetry import configure_logging
 from hola.types import ChatMessage, GenerateRequest, Summary, Tokens
 from hola_cli.node import open_node
 
@@ -14,7 +15,9 @@ QUESTION = "Tom has 12 apples. He buys 5 more and gives 3 to Anna. How many appl
 
 
 async def main() -> None:
-    async with open_node(load_settings(os.environ)) as node:
+    settings = load_settings(os.environ)
+    configure_logging("example", settings)  # logs go to stderr, away from the answer
+    async with open_node(settings) as node:
         request = GenerateRequest(messages=(ChatMessage(role="user", content=QUESTION),))
         async for event in node.router.generate(request):
             if isinstance(event, Tokens):

@@ -11,13 +11,16 @@ import sys
 
 from hola.config import load_settings
 from hola.rpc.router_client import RouterClient
+from hola.telemetry import configure_logging
 from hola.types import ChatMessage, GenerateRequest, SamplingParams, Tokens
 
 QUESTION = "Tom has 12 apples. He buys 5 more and gives 3 to Anna. How many apples does Tom have?"
 
 
 async def main(address: str) -> None:
-    client = RouterClient(address, load_settings(os.environ))
+    settings = load_settings(os.environ)
+    configure_logging("example", settings)  # logs go to stderr, away from the answer
+    client = RouterClient(address, settings)
     try:
         request = GenerateRequest(
             messages=(ChatMessage(role="user", content=QUESTION),),
