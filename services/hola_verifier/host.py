@@ -64,6 +64,7 @@ class VerifierHost:
             ttl_ns=int(limits.ttl_s * 1e9),
         )
         self._releases: set[Release] = set()
+        self._closed = False
         self._metrics.queue_depth.set_function(lambda: worker.depth)
         self._metrics.sessions.set_function(lambda: len(self._table))
         self._metrics.kv_bytes.set_function(lambda: self._table.kv_bytes)
@@ -96,6 +97,8 @@ class VerifierHost:
         MemoryBudgetExceeded, Overloaded, EngineFailure. Cancelling it stops the prefill after the
         chunk under way; what has been computed is kept for a takeover.
         """
+        if self._closed:
+            raise SessionLost("this verifier is shutting down", session_id=request.session_id)
         exactness = check_open(request, self._target)
         if self._worker.depth >= self._limits.queue_limit:
             raise Overloaded(
@@ -170,6 +173,8 @@ class VerifierHost:
 
     async def close(self, timeout_s: float = 1.0) -> None:
         """Free all sessions; wait up to timeout_s seconds for the engine to let go. Idempotent."""
+        # An Open may still be on the wire: admitted now, its cache would never be freed.
+        self._closed = True
         for entry in self._table.entries():
             self._release(entry, "shutdown")
         if self._releases:

@@ -19,8 +19,6 @@ CLIENTS = 6
 VISITS = 25
 
 
-# Slow: it failed once on a unix socket (KV bytes left after all clients had gone), cause not found.
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_clients_that_come_and_go_at_random(
     start: Callable[..., Awaitable[Rig]], seed: int
