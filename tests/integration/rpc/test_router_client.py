@@ -84,6 +84,7 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     known: set[str] = field(default_factory=set)
     stories: dict[str, list[GenerateEvent]] = field(default_factory=dict)
     hang_after: int | None = None
+    hanging: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -128,6 +129,7 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
                 raise error_of(event)
 
     async def _hang(self) -> None:
+        self.hanging.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -293,15 +295,15 @@ async def test_resuming_an_unknown_request(start: Start) -> None:
         await collect(client.resume("nothing"))
 
 
-# Slow: it timed out once in a full run, cause not found.
-@pytest.mark.slow
 async def test_leaving_the_stream_detaches(start: Start) -> None:
     router = FakeRouter(hang_after=2)
     client = await start(router)
     events = client.generate(GenerateRequest(prompt="hi"))
     await anext(events)
-    await events.aclose()
     async with asyncio.timeout(10):
+        # A cancellation that comes before the router hangs would find it elsewhere, unseen.
+        await router.hanging.wait()
+        await events.aclose()
         await router.cancelled.wait()
 
 
@@ -309,7 +311,7 @@ async def test_the_deadline_covers_all_connections(start: Start) -> None:
     router = FakeRouter(breaks=[2], hang_after=2)
     client = await start(router)
     with pytest.raises(DeadlineExceeded):
-        async for _ in client.generate(GenerateRequest(prompt="hi"), timeout_s=0.5):
+        async for _ in client.generate(GenerateRequest(prompt="hi"), timeout_s=2):
             pass
     async with asyncio.timeout(10):
         await router.cancelled.wait()
