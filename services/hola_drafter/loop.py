@@ -177,8 +177,7 @@ class _Shell:
         except (HolaError, TimeoutError):
             log.debug("verifier_session_left_to_its_ttl")
         finally:
-            await _drop(question)
-            await link.close()
+            await self._let_go(link, question)
 
     async def _recover(self, trouble: HolaError) -> Sequence[Action]:
         """Open the session again until a verdict comes; returns what follows that verdict."""
@@ -219,7 +218,9 @@ class _Shell:
     async def _connect(self) -> VerifierLink:
         try:
             async with asyncio.timeout(self._patience.verifier_wait_s):
-                return await self._verifier.connect()
+                return await self._verifier.connect(
+                    self._key, fingerprint=self._session.fingerprint
+                )
         except TimeoutError:
             raise VerifierUnavailable(
                 f"no connection to {self._verifier.address}", address=self._verifier.address
@@ -228,9 +229,16 @@ class _Shell:
     async def _drop_link(self) -> None:
         link, self._link = self._link, None
         question, self._question = self._question, None
-        await _drop(question)
-        if link is not None:
-            await link.close()
+        await self._let_go(link, question)
+
+    @staticmethod
+    async def _let_go(link: VerifierLink | None, question: _Question | None) -> None:
+        """Close the link, also when this is cancelled while the question is being dropped."""
+        try:
+            await _drop(question)
+        finally:
+            if link is not None:
+                await link.close()
 
     async def _draft(self) -> Sequence[Action]:
         try:

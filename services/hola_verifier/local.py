@@ -37,7 +37,7 @@ class LocalVerifier:
         """Never fails."""
         return self._host.info()
 
-    async def connect(self) -> VerifierLink:
+    async def connect(self, session_id: str = "", *, fingerprint: str = "") -> VerifierLink:
         """A new stream; never fails."""
         link = _LocalLink(SessionStream(self._host))
         self._links.add(link)

@@ -14,12 +14,16 @@
     ├── ArtifactInvalid            FAILED_PRECONDITION  a model directory cannot be used, and why
     ├── MemoryBudgetExceeded       RESOURCE_EXHAUSTED   does not fit; the numbers are in details
     ├── Overloaded                 RESOURCE_EXHAUSTED   try again later
+    │   └── QuotaExceeded          RESOURCE_EXHAUSTED   the tenant's own limit
     ├── SessionLost                UNAVAILABLE          the verifier forgot or never had the session
+    │   └── SessionMoved           UNAVAILABLE          it drains: open the session elsewhere
     ├── VerifierUnavailable        UNAVAILABLE          no verifier could be reached in time
     ├── BusUnavailable             UNAVAILABLE          Redis cannot be reached
     ├── ServiceUnavailable         UNAVAILABLE          a router or drafter cannot be reached
     ├── DeadlineExceeded           DEADLINE_EXCEEDED
     ├── Cancelled                  CANCELLED
+    ├── Unauthenticated            UNAUTHENTICATED      no credential, or one that does not hold
+    ├── PermissionDenied           PERMISSION_DENIED    the caller may not do this
     ├── Fenced                     ABORTED              another writer owns the journal now
     ├── EngineFailure              INTERNAL             a pass failed or gave non-finite logits
     ├── ProtocolViolation          FAILED_PRECONDITION  a peer broke the contract
@@ -141,11 +145,19 @@ class Overloaded(HolaError):
     exit_code = 5
 
 
+class QuotaExceeded(Overloaded):
+    """The tenant has used up its rate; details: tenant, retry_after_ms."""
+
+
 class SessionLost(HolaError):
     """The verifier session is gone; open it again with the committed tokens."""
 
     grpc_code = 14
     exit_code = 6
+
+
+class SessionMoved(SessionLost):
+    """The verifier drains and gave the session up in good order: open it at another one."""
 
 
 class VerifierUnavailable(HolaError):
@@ -181,6 +193,20 @@ class Cancelled(HolaError):
 
     grpc_code = 1
     exit_code = 130
+
+
+class Unauthenticated(HolaError):
+    """The call has no credential, or one that is unknown, forged or expired."""
+
+    grpc_code = 16
+    exit_code = 2
+
+
+class PermissionDenied(HolaError):
+    """The caller is known and may not do this."""
+
+    grpc_code = 7
+    exit_code = 2
 
 
 class Fenced(HolaError):

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hola.types import (
+    DeadLetter,
     Delivery,
     GenerateEvent,
     GenerateJob,
     JournalEntry,
     VerifierInfo,
+    VerifierRecord,
     VerifierRequest,
     VerifierResponse,
 )
@@ -174,8 +176,12 @@ class VerifierPort(Protocol):
         """Raises VerifierUnavailable."""
         ...
 
-    async def connect(self) -> VerifierLink:
-        """A new stream. Raises VerifierUnavailable."""
+    async def connect(self, session_id: str = "", *, fingerprint: str = "") -> VerifierLink:
+        """A new stream. Raises VerifierUnavailable.
+
+        Where there are several verifiers, `session_id` picks one, the same one each time while it
+        is there, among those of numerics `fingerprint` ("" for any) if one of them can be reached.
+        """
         ...
 
     async def close(self) -> None:
@@ -231,6 +237,18 @@ class JobQueue(Protocol):
         """Jobs waiting or running."""
         ...
 
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """The youngest jobs that were given up, youngest first."""
+        ...
+
+    async def replay(self, dead_letter_id: str) -> GenerateJob:
+        """Queue a dead letter's job again, under its request id and with a new journal.
+
+        Raises UnknownRequest when there is no such dead letter, ProtocolViolation when its payload
+        cannot be read, and as `publish`.
+        """
+        ...
+
 
 class Journal(Protocol):
     """One append-only record per request; position-fenced, so one writer at a time gets through."""
@@ -261,6 +279,10 @@ class Journal(Protocol):
         """
         ...
 
+    async def owner(self, request_id: str) -> str:
+        """The tenant that published the request. Raises UnknownRequest, BusUnavailable."""
+        ...
+
     async def attend(self, request_id: str, for_s: float) -> None:
         """Note that a client is attached to the request, at some router, for the next seconds."""
         ...
@@ -285,14 +307,47 @@ class Journal(Protocol):
         ...
 
 
+class Quota(Protocol):
+    """Token buckets that all routers share."""
+
+    async def spend(self, bucket: str, *, rate_per_s: float, burst: int) -> float:
+        """Take one token of a bucket that holds at most `burst` and fills at `rate_per_s`.
+
+        Returns 0.0, or the seconds until there is one (none is taken then). Raises BusUnavailable.
+        """
+        ...
+
+
+class Registry(Protocol):
+    """The verifiers that announce themselves."""
+
+    async def announce(self, record: VerifierRecord, *, ttl_s: float) -> None:
+        """Write or refresh a record; it is gone `ttl_s` seconds later. Raises BusUnavailable."""
+        ...
+
+    async def withdraw(self, address: str) -> None:
+        """Remove a record. Idempotent. Raises BusUnavailable."""
+        ...
+
+    async def verifiers(self) -> tuple[VerifierRecord, ...]:
+        """Those whose record holds, by address. Raises BusUnavailable."""
+        ...
+
+
 class Bus(Protocol):
-    """Jobs and journals on one backend: `redis://...` or `memory:`."""
+    """Jobs, journals, quotas and the registry on one backend: `redis://...` or `memory:`."""
 
     @property
     def jobs(self) -> JobQueue: ...
 
     @property
     def journal(self) -> Journal: ...
+
+    @property
+    def quota(self) -> Quota: ...
+
+    @property
+    def registry(self) -> Registry: ...
 
     async def ping(self) -> None:
         """Raises BusUnavailable."""

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 DEFAULT_MAX_TOKENS = 256
+DEFAULT_TENANT = "default"
 DEFAULT_ENTROPY_THRESHOLD = 1.5
 MAX_BLOCK_TOKENS = 64
 
@@ -16,6 +17,7 @@ class Exactness(enum.IntEnum):
     EXACT = 1
     DEGRADED = 2
     GATED = 3
+    UNVERIFIED = 4
 
 
 class Mode(enum.IntEnum):
@@ -23,6 +25,14 @@ class Mode(enum.IntEnum):
 
     EXACT = 1
     GATED = 2
+
+
+class Outage(enum.IntEnum):
+    """What a request does while no verifier can be reached."""
+
+    WAIT = 1
+    FAIL = 2
+    LOCAL = 3
 
 
 class Outcome(enum.IntEnum):
@@ -81,6 +91,7 @@ class SpeculationParams:
     max_draft_tokens: int | None = None
     entropy_threshold: float = DEFAULT_ENTROPY_THRESHOLD
     ladder: tuple[str, ...] | None = None
+    outage: Outage = Outage.WAIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +117,15 @@ class GenerateJob:
     speculation: SpeculationParams = field(default_factory=SpeculationParams)
     accepted_unix_ns: int = 0
     deadline_unix_ns: int = 0
+    tenant: str = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
     """What a client asks of a router: a raw `prompt` or, if not empty, `messages`.
 
-    An empty `request_id` lets the router make one, an empty `model` is its default.
+    An empty `request_id` lets the router make one, an empty `model` is its default. With an
+    `idempotency_key` the same key gives the same stream again.
     """
 
     prompt: str = ""
@@ -121,6 +134,7 @@ class GenerateRequest:
     model: str = ""
     sampling: SamplingParams = field(default_factory=SamplingParams)
     speculation: SpeculationParams = field(default_factory=SpeculationParams)
+    idempotency_key: str = ""
 
 
 # Verifier session messages
@@ -138,6 +152,7 @@ class Open:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     required_fingerprint: str = ""
     allow_degraded: bool = True
+    tenant: str = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +166,7 @@ class Opened:
     prefill_ns: int = 0
     queue_ns: int = 0
     cached_tokens: int = 0
+    queue_depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +198,7 @@ class Verdict:
     queue_ns: int = 0
     logprobs: tuple[float, ...] = ()
     agreed_tokens: int = 0
+    queue_depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +232,15 @@ class VerifierInfo:
     queue_depth: int = 0
     kv_bytes: int = 0
     kv_budget_bytes: int = 0
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierRecord:
+    """A verifier in the registry: where drafters reach it, and what it said of itself last."""
+
+    address: str
+    info: VerifierInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +309,13 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """Tokens before `position` are the target's now; later ones that were sent are void."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
     """Where a request's wall time went, nanoseconds; the parts add up to total_ns."""
 
@@ -327,6 +360,7 @@ class Summary:
     exactness: Exactness = Exactness.EXACT
     agreed_tokens: int = 0
     reconnects: int = 0
+    corrections: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +373,7 @@ class Failure:
     details: dict[str, str] = field(default_factory=dict)
 
 
-GenerateEvent = Started | Tokens | Summary | Failure
+GenerateEvent = Started | Tokens | Correction | Summary | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,3 +391,17 @@ class Delivery:
     job: GenerateJob
     token: str
     attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A job that was given up: its id among the dead letters, why, and the job if it can be read.
+
+    `died_unix_ms` is when it was put there.
+    """
+
+    id: str
+    reason: str
+    request_id: str
+    tenant: str
+    died_unix_ms: int

@@ -129,7 +129,7 @@ class InProcessVerifier:
             context_length=self.target.context_length,
         )
 
-    async def connect(self) -> InProcessLink:
+    async def connect(self, session_id: str = "", *, fingerprint: str = "") -> InProcessLink:
         if self.refuse_connects > 0:
             self.refuse_connects -= 1
             raise VerifierUnavailable("refused", address=self.address)

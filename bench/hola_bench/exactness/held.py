@@ -42,9 +42,9 @@ class HeldVerifier:
         """The inner verifier's."""
         return await self._inner.info()
 
-    async def connect(self) -> VerifierLink:
+    async def connect(self, session_id: str = "", *, fingerprint: str = "") -> VerifierLink:
         """A link that will stop."""
-        return _HeldLink(self, await self._inner.connect())
+        return _HeldLink(self, await self._inner.connect(session_id, fingerprint=fingerprint))
 
     async def close(self) -> None:
         """Close the inner verifier."""

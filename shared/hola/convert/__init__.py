@@ -39,8 +39,10 @@ from hola.convert.params import (
 from hola.convert.payloads import (
     decode_entry,
     decode_job,
+    decode_record,
     encode_entry,
     encode_job,
+    encode_record,
     request_id_of,
 )
 from hola.convert.services import (
@@ -75,10 +77,12 @@ __all__ = [
     "chat_message_to_pb",
     "decode_entry",
     "decode_job",
+    "decode_record",
     "drafter_info_from_pb",
     "drafter_info_to_pb",
     "encode_entry",
     "encode_job",
+    "encode_record",
     "error_of",
     "event_from_pb",
     "event_to_pb",

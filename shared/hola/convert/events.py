@@ -7,6 +7,7 @@ from typing import assert_never
 from hola.convert.fields import build, enum_from_pb
 from hola.errors import HolaError, ProtocolViolation, from_reason
 from hola.types import (
+    Correction,
     Exactness,
     Failure,
     FinishReason,
@@ -35,6 +36,9 @@ def event_to_pb(event: GenerateEvent) -> drafter_pb2.GenerateEvent:
             return drafter_pb2.GenerateEvent(finished=summary_to_pb(event))
         case Failure():
             return drafter_pb2.GenerateEvent(failed=failure_to_pb(event))
+        case Correction():
+            correction = build(drafter_pb2.Correction, ProtocolViolation, position=event.position)
+            return drafter_pb2.GenerateEvent(corrected=correction)
         case _:
             assert_never(event)
 
@@ -50,6 +54,8 @@ def event_from_pb(message: drafter_pb2.GenerateEvent) -> GenerateEvent:
             return summary_from_pb(message.finished)
         case "failed":
             return failure_from_pb(message.failed)
+        case "corrected":
+            return Correction(position=message.corrected.position)
         case _:
             raise ProtocolViolation("event: nothing is set in it", field="event")
 
@@ -146,6 +152,7 @@ def summary_to_pb(summary: Summary) -> common_pb2.Summary:
         exactness=summary.exactness,
         agreed_tokens=summary.agreed_tokens,
         reconnects=summary.reconnects,
+        corrections=summary.corrections,
     )
 
 
@@ -167,6 +174,7 @@ def summary_from_pb(message: common_pb2.Summary) -> Summary:
         exactness=exactness_from_pb(message.exactness),
         agreed_tokens=message.agreed_tokens,
         reconnects=message.reconnects,
+        corrections=message.corrections,
     )
 
 

@@ -7,10 +7,12 @@ from hola.errors import EmptyPrompt, InvalidRequest, InvalidSampling
 from hola.types import (
     DEFAULT_ENTROPY_THRESHOLD,
     DEFAULT_MAX_TOKENS,
+    DEFAULT_TENANT,
     ChatMessage,
     GenerateJob,
     GenerateRequest,
     Mode,
+    Outage,
     SamplingParams,
     SpeculationParams,
 )
@@ -73,6 +75,7 @@ def speculation_to_pb(params: SpeculationParams) -> common_pb2.SpeculationParams
         max_draft_tokens=params.max_draft_tokens,
         entropy_threshold=params.entropy_threshold,
         ladder=(NO_LADDER,) if ladder == () else ladder,
+        outage=params.outage,
     )
 
 
@@ -92,6 +95,7 @@ def speculation_from_pb(message: common_pb2.SpeculationParams) -> SpeculationPar
         max_draft_tokens=message.max_draft_tokens if has_limit else None,
         entropy_threshold=message.entropy_threshold or DEFAULT_ENTROPY_THRESHOLD,
         ladder=ladder,
+        outage=enum_from_pb(Outage, message.outage, "outage", InvalidRequest, unset=Outage.WAIT),
     )
 
 
@@ -118,6 +122,7 @@ def job_to_pb(job: GenerateJob) -> drafter_pb2.GenerateJob:
         speculation=speculation_to_pb(job.speculation),
         accepted_unix_ns=job.accepted_unix_ns,
         deadline_unix_ns=job.deadline_unix_ns,
+        tenant=job.tenant,
     )
 
 
@@ -138,6 +143,7 @@ def job_from_pb(message: drafter_pb2.GenerateJob) -> GenerateJob:
         speculation=speculation_from_pb(message.speculation),
         accepted_unix_ns=message.accepted_unix_ns,
         deadline_unix_ns=message.deadline_unix_ns,
+        tenant=message.tenant or DEFAULT_TENANT,
     )
 
 
@@ -152,6 +158,7 @@ def request_to_pb(request: GenerateRequest) -> router_pb2.RouterServiceGenerateR
         messages=[chat_message_to_pb(message) for message in request.messages],
         sampling=sampling_to_pb(request.sampling),
         speculation=speculation_to_pb(request.speculation),
+        idempotency_key=request.idempotency_key,
     )
 
 
@@ -166,6 +173,7 @@ def request_from_pb(message: router_pb2.RouterServiceGenerateRequest) -> Generat
         model=message.model,
         sampling=sampling_from_pb(message.sampling),
         speculation=speculation_from_pb(message.speculation),
+        idempotency_key=message.idempotency_key,
     )
 
 

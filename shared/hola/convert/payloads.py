@@ -9,13 +9,14 @@ from google.protobuf.message import DecodeError
 from hola.convert.events import event_from_pb, event_to_pb
 from hola.convert.fields import build
 from hola.convert.params import job_from_pb, job_to_pb
+from hola.convert.services import verifier_info_from_pb, verifier_info_to_pb
 from hola.errors import InvalidRequest, ProtocolViolation
-from hola.types import GenerateJob, JournalEntry
+from hola.types import GenerateJob, JournalEntry, VerifierRecord
 from hola.v1 import events_pb2
 
 PAYLOAD_VERSION = 1
 
-M = TypeVar("M", events_pb2.JobEnvelope, events_pb2.JournalEntry)
+M = TypeVar("M", events_pb2.JobEnvelope, events_pb2.JournalEntry, events_pb2.VerifierRecord)
 
 
 def encode_job(job: GenerateJob) -> bytes:
@@ -56,6 +57,24 @@ def decode_entry(payload: bytes) -> JournalEntry:
     """Raises ProtocolViolation on bytes that are no entry, an unknown version, or a bad event."""
     message = _parse(events_pb2.JournalEntry, payload)
     return JournalEntry(event=event_from_pb(message.event), writer=message.writer)
+
+
+def encode_record(record: VerifierRecord) -> bytes:
+    """Raises ProtocolViolation when a value does not fit its wire type."""
+    message = build(
+        events_pb2.VerifierRecord,
+        ProtocolViolation,
+        version=PAYLOAD_VERSION,
+        address=record.address,
+        info=verifier_info_to_pb(record.info),
+    )
+    return message.SerializeToString()
+
+
+def decode_record(payload: bytes) -> VerifierRecord:
+    """Raises ProtocolViolation on bytes that are no record, an unknown version, or a bad info."""
+    message = _parse(events_pb2.VerifierRecord, payload)
+    return VerifierRecord(address=message.address, info=verifier_info_from_pb(message.info))
 
 
 def _parse(kind: type[M], payload: bytes) -> M:

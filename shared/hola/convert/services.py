@@ -55,6 +55,7 @@ def verifier_info_to_pb(info: VerifierInfo) -> verifier_pb2.VerifierServiceInfoR
         queue_depth=info.queue_depth,
         kv_bytes=info.kv_bytes,
         kv_budget_bytes=info.kv_budget_bytes,
+        draining=info.draining,
     )
 
 
@@ -72,6 +73,7 @@ def verifier_info_from_pb(message: verifier_pb2.VerifierServiceInfoResponse) -> 
         queue_depth=message.queue_depth,
         kv_bytes=message.kv_bytes,
         kv_budget_bytes=message.kv_budget_bytes,
+        draining=message.draining,
     )
 
 

@@ -9,6 +9,7 @@ from hola.convert.fields import build
 from hola.convert.params import sampling_from_pb, sampling_to_pb
 from hola.errors import EmptyPrompt, InvalidRequest, ProtocolViolation
 from hola.types import (
+    DEFAULT_TENANT,
     MAX_BLOCK_TOKENS,
     CancelSession,
     Done,
@@ -93,6 +94,7 @@ def open_to_pb(request: Open) -> verifier_pb2.Open:
         sampling=sampling_to_pb(request.sampling),
         required_fingerprint=request.required_fingerprint,
         allow_degraded=request.allow_degraded,
+        tenant=request.tenant,
     )
 
 
@@ -111,6 +113,7 @@ def open_from_pb(message: verifier_pb2.Open) -> Open:
         sampling=sampling_from_pb(message.sampling),
         required_fingerprint=message.required_fingerprint,
         allow_degraded=message.allow_degraded,
+        tenant=message.tenant or DEFAULT_TENANT,
     )
 
 
@@ -126,6 +129,7 @@ def opened_to_pb(response: Opened) -> verifier_pb2.Opened:
         prefill_ns=response.prefill_ns,
         queue_ns=response.queue_ns,
         cached_tokens=response.cached_tokens,
+        queue_depth=response.queue_depth,
     )
 
 
@@ -139,6 +143,7 @@ def opened_from_pb(message: verifier_pb2.Opened) -> Opened:
         prefill_ns=message.prefill_ns,
         queue_ns=message.queue_ns,
         cached_tokens=message.cached_tokens,
+        queue_depth=message.queue_depth,
     )
 
 
@@ -184,6 +189,7 @@ def verdict_to_pb(verdict: Verdict) -> verifier_pb2.Verdict:
         queue_ns=verdict.queue_ns,
         logprobs=verdict.logprobs,
         agreed_tokens=verdict.agreed_tokens,
+        queue_depth=verdict.queue_depth,
     )
 
 
@@ -201,4 +207,5 @@ def verdict_from_pb(message: verifier_pb2.Verdict) -> Verdict:
         queue_ns=message.queue_ns,
         logprobs=tuple(message.logprobs),
         agreed_tokens=message.agreed_tokens,
+        queue_depth=message.queue_depth,
     )

@@ -55,7 +55,7 @@ class GrpcVerifier:
             raise error_from_call(error, self._unavailable) from None
         return verifier_info_from_pb(answer)
 
-    async def connect(self) -> VerifierLink:
+    async def connect(self, session_id: str = "", *, fingerprint: str = "") -> VerifierLink:
         """A new stream. Raises VerifierUnavailable when there is no connection in time."""
         stub = verifier_pb2_grpc.VerifierServiceStub(await self._connected())
         link = _GrpcLink(stub.Verify(metadata=call_metadata()), self._settings)
@@ -140,15 +140,16 @@ class _GrpcLink:
 
     async def close(self) -> None:
         """End the stream: orderly after CancelSession, else by cutting it. Idempotent."""
-        if self._cancelled and not self.call.done():
-            try:
+        try:
+            if self._cancelled and not self.call.done():
                 async with asyncio.timeout(_GOODBYE_S):
                     await self.call.done_writing()
                     while await self.call.read() is not grpc.aio.EOF:
                         pass
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-                pass  # it has ended in its own way; nothing is left to say
-        self.call.cancel()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            pass  # it has ended in its own way; nothing is left to say
+        finally:
+            self.call.cancel()
 
     async def _ended(self) -> HolaError:
         """Why the call is over, from its status."""

@@ -13,12 +13,20 @@ class Exactness(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXACTNESS_EXACT: _ClassVar[Exactness]
     EXACTNESS_DEGRADED: _ClassVar[Exactness]
     EXACTNESS_GATED: _ClassVar[Exactness]
+    EXACTNESS_UNVERIFIED: _ClassVar[Exactness]
 
 class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MODE_UNSPECIFIED: _ClassVar[Mode]
     MODE_EXACT: _ClassVar[Mode]
     MODE_GATED: _ClassVar[Mode]
+
+class Outage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTAGE_UNSPECIFIED: _ClassVar[Outage]
+    OUTAGE_WAIT: _ClassVar[Outage]
+    OUTAGE_FAIL: _ClassVar[Outage]
+    OUTAGE_LOCAL: _ClassVar[Outage]
 
 class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -40,9 +48,14 @@ EXACTNESS_UNSPECIFIED: Exactness
 EXACTNESS_EXACT: Exactness
 EXACTNESS_DEGRADED: Exactness
 EXACTNESS_GATED: Exactness
+EXACTNESS_UNVERIFIED: Exactness
 MODE_UNSPECIFIED: Mode
 MODE_EXACT: Mode
 MODE_GATED: Mode
+OUTAGE_UNSPECIFIED: Outage
+OUTAGE_WAIT: Outage
+OUTAGE_FAIL: Outage
+OUTAGE_LOCAL: Outage
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_ACCEPTED: Outcome
 OUTCOME_CORRECTED: Outcome
@@ -78,16 +91,18 @@ class SamplingParams(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[bytes]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., logprobs: bool = ...) -> None: ...
 
 class SpeculationParams(_message.Message):
-    __slots__ = ("mode", "max_draft_tokens", "entropy_threshold", "ladder")
+    __slots__ = ("mode", "max_draft_tokens", "entropy_threshold", "ladder", "outage")
     MODE_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ENTROPY_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     LADDER_FIELD_NUMBER: _ClassVar[int]
+    OUTAGE_FIELD_NUMBER: _ClassVar[int]
     mode: Mode
     max_draft_tokens: int
     entropy_threshold: float
     ladder: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, mode: _Optional[_Union[Mode, str]] = ..., max_draft_tokens: _Optional[int] = ..., entropy_threshold: _Optional[float] = ..., ladder: _Optional[_Iterable[str]] = ...) -> None: ...
+    outage: Outage
+    def __init__(self, mode: _Optional[_Union[Mode, str]] = ..., max_draft_tokens: _Optional[int] = ..., entropy_threshold: _Optional[float] = ..., ladder: _Optional[_Iterable[str]] = ..., outage: _Optional[_Union[Outage, str]] = ...) -> None: ...
 
 class TokenEvent(_message.Message):
     __slots__ = ("token_id", "text", "tier", "outcome", "logprob")
@@ -134,7 +149,7 @@ class TierCounts(_message.Message):
     def __init__(self, tier: _Optional[str] = ..., proposed_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ...) -> None: ...
 
 class Summary(_message.Message):
-    __slots__ = ("finish_reason", "prompt_tokens", "completion_tokens", "accepted_tokens", "corrected_tokens", "bonus_tokens", "plain_tokens", "unverified_tokens", "rounds", "tiers", "timings", "exactness", "agreed_tokens", "reconnects")
+    __slots__ = ("finish_reason", "prompt_tokens", "completion_tokens", "accepted_tokens", "corrected_tokens", "bonus_tokens", "plain_tokens", "unverified_tokens", "rounds", "tiers", "timings", "exactness", "agreed_tokens", "reconnects", "corrections")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +164,7 @@ class Summary(_message.Message):
     EXACTNESS_FIELD_NUMBER: _ClassVar[int]
     AGREED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     RECONNECTS_FIELD_NUMBER: _ClassVar[int]
+    CORRECTIONS_FIELD_NUMBER: _ClassVar[int]
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
@@ -163,4 +179,5 @@ class Summary(_message.Message):
     exactness: Exactness
     agreed_tokens: int
     reconnects: int
-    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., corrected_tokens: _Optional[int] = ..., bonus_tokens: _Optional[int] = ..., plain_tokens: _Optional[int] = ..., unverified_tokens: _Optional[int] = ..., rounds: _Optional[int] = ..., tiers: _Optional[_Iterable[_Union[TierCounts, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., exactness: _Optional[_Union[Exactness, str]] = ..., agreed_tokens: _Optional[int] = ..., reconnects: _Optional[int] = ...) -> None: ...
+    corrections: int
+    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., corrected_tokens: _Optional[int] = ..., bonus_tokens: _Optional[int] = ..., plain_tokens: _Optional[int] = ..., unverified_tokens: _Optional[int] = ..., rounds: _Optional[int] = ..., tiers: _Optional[_Iterable[_Union[TierCounts, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., exactness: _Optional[_Union[Exactness, str]] = ..., agreed_tokens: _Optional[int] = ..., reconnects: _Optional[int] = ..., corrections: _Optional[int] = ...) -> None: ...

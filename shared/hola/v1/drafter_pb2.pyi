@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateJob(_message.Message):
-    __slots__ = ("request_id", "model", "prompt", "prompt_token_ids", "sampling", "speculation", "accepted_unix_ns", "deadline_unix_ns")
+    __slots__ = ("request_id", "model", "prompt", "prompt_token_ids", "sampling", "speculation", "accepted_unix_ns", "deadline_unix_ns", "tenant")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class GenerateJob(_message.Message):
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     prompt: str
@@ -25,7 +26,8 @@ class GenerateJob(_message.Message):
     speculation: _common_pb2.SpeculationParams
     accepted_unix_ns: int
     deadline_unix_ns: int
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParams, _Mapping]] = ..., accepted_unix_ns: _Optional[int] = ..., deadline_unix_ns: _Optional[int] = ...) -> None: ...
+    tenant: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParams, _Mapping]] = ..., accepted_unix_ns: _Optional[int] = ..., deadline_unix_ns: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class DrafterServiceGenerateRequest(_message.Message):
     __slots__ = ("job",)
@@ -57,6 +59,12 @@ class Tokens(_message.Message):
     tokens: _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenEvent]
     def __init__(self, position: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[_common_pb2.TokenEvent, _Mapping]]] = ...) -> None: ...
 
+class Correction(_message.Message):
+    __slots__ = ("position",)
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    def __init__(self, position: _Optional[int] = ...) -> None: ...
+
 class Failure(_message.Message):
     __slots__ = ("reason", "message", "grpc_code", "details")
     class DetailsEntry(_message.Message):
@@ -77,16 +85,18 @@ class Failure(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., grpc_code: _Optional[int] = ..., details: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class GenerateEvent(_message.Message):
-    __slots__ = ("started", "tokens", "finished", "failed")
+    __slots__ = ("started", "tokens", "finished", "failed", "corrected")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    CORRECTED_FIELD_NUMBER: _ClassVar[int]
     started: Started
     tokens: Tokens
     finished: _common_pb2.Summary
     failed: Failure
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., finished: _Optional[_Union[_common_pb2.Summary, _Mapping]] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    corrected: Correction
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., finished: _Optional[_Union[_common_pb2.Summary, _Mapping]] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., corrected: _Optional[_Union[Correction, _Mapping]] = ...) -> None: ...
 
 class DrafterServiceGenerateResponse(_message.Message):
     __slots__ = ("event",)

@@ -1,4 +1,5 @@
 from hola.v1 import drafter_pb2 as _drafter_pb2
+from hola.v1 import verifier_pb2 as _verifier_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -23,6 +24,16 @@ class JournalEntry(_message.Message):
     event: _drafter_pb2.GenerateEvent
     writer: str
     def __init__(self, version: _Optional[int] = ..., event: _Optional[_Union[_drafter_pb2.GenerateEvent, _Mapping]] = ..., writer: _Optional[str] = ...) -> None: ...
+
+class VerifierRecord(_message.Message):
+    __slots__ = ("version", "address", "info")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    address: str
+    info: _verifier_pb2.VerifierServiceInfoResponse
+    def __init__(self, version: _Optional[int] = ..., address: _Optional[str] = ..., info: _Optional[_Union[_verifier_pb2.VerifierServiceInfoResponse, _Mapping]] = ...) -> None: ...
 
 class RegistryEvent(_message.Message):
     __slots__ = ("version", "model", "tier", "digest")

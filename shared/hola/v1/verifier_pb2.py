@@ -26,7 +26,7 @@ from hola.v1 import common_pb2 as hola_dot_v1_dot_common__pb2
 from hola.v1 import drafter_pb2 as hola_dot_v1_dot_drafter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16hola/v1/verifier.proto\x12\x07hola.v1\x1a\x14hola/v1/common.proto\x1a\x15hola/v1/drafter.proto\"\x89\x01\n\rVerifyRequest\x12\x1d\n\x04open\x18\x01 \x01(\x0b\x32\r.hola.v1.OpenH\x00\x12$\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x13.hola.v1.DraftBlockH\x00\x12(\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x16.hola.v1.CancelSessionH\x00\x42\t\n\x07message\"\xa6\x01\n\x0eVerifyResponse\x12!\n\x06opened\x18\x01 \x01(\x0b\x32\x0f.hola.v1.OpenedH\x00\x12#\n\x07verdict\x18\x02 \x01(\x0b\x32\x10.hola.v1.VerdictH\x00\x12\x1d\n\x04\x64one\x18\x03 \x01(\x0b\x32\r.hola.v1.DoneH\x00\x12\"\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x10.hola.v1.FailureH\x00\x42\t\n\x07message\"\xe0\x01\n\x04Open\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x04 \x03(\r\x12\x1b\n\x13\x63ommitted_token_ids\x18\x05 \x03(\r\x12)\n\x08sampling\x18\x06 \x01(\x0b\x32\x17.hola.v1.SamplingParams\x12\x1c\n\x14required_fingerprint\x18\x07 \x01(\t\x12\x16\n\x0e\x61llow_degraded\x18\x08 \x01(\x08\"\xb0\x01\n\x06Opened\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12%\n\texactness\x18\x02 \x01(\x0e\x32\x12.hola.v1.Exactness\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\x12\x15\n\reos_token_ids\x18\x04 \x03(\r\x12\x12\n\nprefill_ns\x18\x05 \x01(\x04\x12\x10\n\x08queue_ns\x18\x06 \x01(\x04\x12\x15\n\rcached_tokens\x18\x07 \x01(\r\"_\n\nDraftBlock\x12\r\n\x05round\x18\x01 \x01(\r\x12\x15\n\rbase_position\x18\x02 \x01(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x18\n\x10\x63ommitted_tokens\x18\x04 \x01(\r\"\xb6\x01\n\x07Verdict\x12\r\n\x05round\x18\x01 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x02 \x01(\r\x12\x15\n\x08token_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08\x66inished\x18\x04 \x01(\x08\x12\x12\n\ncompute_ns\x18\x05 \x01(\x04\x12\x10\n\x08queue_ns\x18\x06 \x01(\x04\x12\x10\n\x08logprobs\x18\x07 \x03(\x02\x12\x15\n\ragreed_tokens\x18\x08 \x01(\rB\x0b\n\t_token_id\"\x0f\n\rCancelSession\"\x16\n\x04\x44one\x12\x0e\n\x06rounds\x18\x01 \x01(\r\"\x1c\n\x1aVerifierServiceInfoRequest\"\xa2\x02\n\x1bVerifierServiceInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x17\n\x0f\x61rtifact_digest\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12%\n\texactness\x18\x06 \x01(\x0e\x32\x12.hola.v1.Exactness\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\r\x12\x17\n\x0f\x61\x63tive_sessions\x18\x08 \x01(\r\x12\x13\n\x0bqueue_depth\x18\t \x01(\r\x12\x10\n\x08kv_bytes\x18\n \x01(\x04\x12\x17\n\x0fkv_budget_bytes\x18\x0b \x01(\x04\x32\xa3\x01\n\x0fVerifierService\x12=\n\x06Verify\x12\x16.hola.v1.VerifyRequest\x1a\x17.hola.v1.VerifyResponse(\x01\x30\x01\x12Q\n\x04Info\x12#.hola.v1.VerifierServiceInfoRequest\x1a$.hola.v1.VerifierServiceInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16hola/v1/verifier.proto\x12\x07hola.v1\x1a\x14hola/v1/common.proto\x1a\x15hola/v1/drafter.proto\"\x89\x01\n\rVerifyRequest\x12\x1d\n\x04open\x18\x01 \x01(\x0b\x32\r.hola.v1.OpenH\x00\x12$\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x13.hola.v1.DraftBlockH\x00\x12(\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x16.hola.v1.CancelSessionH\x00\x42\t\n\x07message\"\xa6\x01\n\x0eVerifyResponse\x12!\n\x06opened\x18\x01 \x01(\x0b\x32\x0f.hola.v1.OpenedH\x00\x12#\n\x07verdict\x18\x02 \x01(\x0b\x32\x10.hola.v1.VerdictH\x00\x12\x1d\n\x04\x64one\x18\x03 \x01(\x0b\x32\r.hola.v1.DoneH\x00\x12\"\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x10.hola.v1.FailureH\x00\x42\t\n\x07message\"\xf0\x01\n\x04Open\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x04 \x03(\r\x12\x1b\n\x13\x63ommitted_token_ids\x18\x05 \x03(\r\x12)\n\x08sampling\x18\x06 \x01(\x0b\x32\x17.hola.v1.SamplingParams\x12\x1c\n\x14required_fingerprint\x18\x07 \x01(\t\x12\x16\n\x0e\x61llow_degraded\x18\x08 \x01(\x08\x12\x0e\n\x06tenant\x18\t \x01(\t\"\xc5\x01\n\x06Opened\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12%\n\texactness\x18\x02 \x01(\x0e\x32\x12.hola.v1.Exactness\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\x12\x15\n\reos_token_ids\x18\x04 \x03(\r\x12\x12\n\nprefill_ns\x18\x05 \x01(\x04\x12\x10\n\x08queue_ns\x18\x06 \x01(\x04\x12\x15\n\rcached_tokens\x18\x07 \x01(\r\x12\x13\n\x0bqueue_depth\x18\x08 \x01(\r\"_\n\nDraftBlock\x12\r\n\x05round\x18\x01 \x01(\r\x12\x15\n\rbase_position\x18\x02 \x01(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x18\n\x10\x63ommitted_tokens\x18\x04 \x01(\r\"\xcb\x01\n\x07Verdict\x12\r\n\x05round\x18\x01 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x02 \x01(\r\x12\x15\n\x08token_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08\x66inished\x18\x04 \x01(\x08\x12\x12\n\ncompute_ns\x18\x05 \x01(\x04\x12\x10\n\x08queue_ns\x18\x06 \x01(\x04\x12\x10\n\x08logprobs\x18\x07 \x03(\x02\x12\x15\n\ragreed_tokens\x18\x08 \x01(\r\x12\x13\n\x0bqueue_depth\x18\t \x01(\rB\x0b\n\t_token_id\"\x0f\n\rCancelSession\"\x16\n\x04\x44one\x12\x0e\n\x06rounds\x18\x01 \x01(\r\"\x1c\n\x1aVerifierServiceInfoRequest\"\xb4\x02\n\x1bVerifierServiceInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x17\n\x0f\x61rtifact_digest\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12%\n\texactness\x18\x06 \x01(\x0e\x32\x12.hola.v1.Exactness\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\r\x12\x17\n\x0f\x61\x63tive_sessions\x18\x08 \x01(\r\x12\x13\n\x0bqueue_depth\x18\t \x01(\r\x12\x10\n\x08kv_bytes\x18\n \x01(\x04\x12\x17\n\x0fkv_budget_bytes\x18\x0b \x01(\x04\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08\x32\xa3\x01\n\x0fVerifierService\x12=\n\x06Verify\x12\x16.hola.v1.VerifyRequest\x1a\x17.hola.v1.VerifyResponse(\x01\x30\x01\x12Q\n\x04Info\x12#.hola.v1.VerifierServiceInfoRequest\x1a$.hola.v1.VerifierServiceInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,21 +38,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYRESPONSE']._serialized_start=221
   _globals['_VERIFYRESPONSE']._serialized_end=387
   _globals['_OPEN']._serialized_start=390
-  _globals['_OPEN']._serialized_end=614
-  _globals['_OPENED']._serialized_start=617
-  _globals['_OPENED']._serialized_end=793
-  _globals['_DRAFTBLOCK']._serialized_start=795
-  _globals['_DRAFTBLOCK']._serialized_end=890
-  _globals['_VERDICT']._serialized_start=893
-  _globals['_VERDICT']._serialized_end=1075
-  _globals['_CANCELSESSION']._serialized_start=1077
-  _globals['_CANCELSESSION']._serialized_end=1092
-  _globals['_DONE']._serialized_start=1094
-  _globals['_DONE']._serialized_end=1116
-  _globals['_VERIFIERSERVICEINFOREQUEST']._serialized_start=1118
-  _globals['_VERIFIERSERVICEINFOREQUEST']._serialized_end=1146
-  _globals['_VERIFIERSERVICEINFORESPONSE']._serialized_start=1149
-  _globals['_VERIFIERSERVICEINFORESPONSE']._serialized_end=1439
-  _globals['_VERIFIERSERVICE']._serialized_start=1442
-  _globals['_VERIFIERSERVICE']._serialized_end=1605
+  _globals['_OPEN']._serialized_end=630
+  _globals['_OPENED']._serialized_start=633
+  _globals['_OPENED']._serialized_end=830
+  _globals['_DRAFTBLOCK']._serialized_start=832
+  _globals['_DRAFTBLOCK']._serialized_end=927
+  _globals['_VERDICT']._serialized_start=930
+  _globals['_VERDICT']._serialized_end=1133
+  _globals['_CANCELSESSION']._serialized_start=1135
+  _globals['_CANCELSESSION']._serialized_end=1150
+  _globals['_DONE']._serialized_start=1152
+  _globals['_DONE']._serialized_end=1174
+  _globals['_VERIFIERSERVICEINFOREQUEST']._serialized_start=1176
+  _globals['_VERIFIERSERVICEINFOREQUEST']._serialized_end=1204
+  _globals['_VERIFIERSERVICEINFORESPONSE']._serialized_start=1207
+  _globals['_VERIFIERSERVICEINFORESPONSE']._serialized_end=1515
+  _globals['_VERIFIERSERVICE']._serialized_start=1518
+  _globals['_VERIFIERSERVICE']._serialized_end=1681
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ class VerifyResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failed: _Optional[_Union[_drafter_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("session_id", "model", "tokenizer_fingerprint", "prompt_token_ids", "committed_token_ids", "sampling", "required_fingerprint", "allow_degraded")
+    __slots__ = ("session_id", "model", "tokenizer_fingerprint", "prompt_token_ids", "committed_token_ids", "sampling", "required_fingerprint", "allow_degraded", "tenant")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class Open(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     REQUIRED_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     ALLOW_DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     model: str
     tokenizer_fingerprint: str
@@ -48,10 +49,11 @@ class Open(_message.Message):
     sampling: _common_pb2.SamplingParams
     required_fingerprint: str
     allow_degraded: bool
-    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., required_fingerprint: _Optional[str] = ..., allow_degraded: bool = ...) -> None: ...
+    tenant: str
+    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., required_fingerprint: _Optional[str] = ..., allow_degraded: bool = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("fingerprint", "exactness", "context_length", "eos_token_ids", "prefill_ns", "queue_ns", "cached_tokens")
+    __slots__ = ("fingerprint", "exactness", "context_length", "eos_token_ids", "prefill_ns", "queue_ns", "cached_tokens", "queue_depth")
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     EXACTNESS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +61,7 @@ class Opened(_message.Message):
     PREFILL_NS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_NS_FIELD_NUMBER: _ClassVar[int]
     CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     fingerprint: str
     exactness: _common_pb2.Exactness
     context_length: int
@@ -66,7 +69,8 @@ class Opened(_message.Message):
     prefill_ns: int
     queue_ns: int
     cached_tokens: int
-    def __init__(self, fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[_common_pb2.Exactness, str]] = ..., context_length: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., prefill_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., cached_tokens: _Optional[int] = ...) -> None: ...
+    queue_depth: int
+    def __init__(self, fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[_common_pb2.Exactness, str]] = ..., context_length: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., prefill_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., queue_depth: _Optional[int] = ...) -> None: ...
 
 class DraftBlock(_message.Message):
     __slots__ = ("round", "base_position", "token_ids", "committed_tokens")
@@ -81,7 +85,7 @@ class DraftBlock(_message.Message):
     def __init__(self, round: _Optional[int] = ..., base_position: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., committed_tokens: _Optional[int] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("round", "accepted_tokens", "token_id", "finished", "compute_ns", "queue_ns", "logprobs", "agreed_tokens")
+    __slots__ = ("round", "accepted_tokens", "token_id", "finished", "compute_ns", "queue_ns", "logprobs", "agreed_tokens", "queue_depth")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +94,7 @@ class Verdict(_message.Message):
     QUEUE_NS_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     AGREED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     round: int
     accepted_tokens: int
     token_id: int
@@ -98,7 +103,8 @@ class Verdict(_message.Message):
     queue_ns: int
     logprobs: _containers.RepeatedScalarFieldContainer[float]
     agreed_tokens: int
-    def __init__(self, round: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., token_id: _Optional[int] = ..., finished: bool = ..., compute_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., agreed_tokens: _Optional[int] = ...) -> None: ...
+    queue_depth: int
+    def __init__(self, round: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., token_id: _Optional[int] = ..., finished: bool = ..., compute_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., agreed_tokens: _Optional[int] = ..., queue_depth: _Optional[int] = ...) -> None: ...
 
 class CancelSession(_message.Message):
     __slots__ = ()
@@ -115,7 +121,7 @@ class VerifierServiceInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class VerifierServiceInfoResponse(_message.Message):
-    __slots__ = ("version", "model", "tokenizer_fingerprint", "artifact_digest", "fingerprint", "exactness", "context_length", "active_sessions", "queue_depth", "kv_bytes", "kv_budget_bytes")
+    __slots__ = ("version", "model", "tokenizer_fingerprint", "artifact_digest", "fingerprint", "exactness", "context_length", "active_sessions", "queue_depth", "kv_bytes", "kv_budget_bytes", "draining")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +133,7 @@ class VerifierServiceInfoResponse(_message.Message):
     QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     KV_BYTES_FIELD_NUMBER: _ClassVar[int]
     KV_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
     version: str
     model: str
     tokenizer_fingerprint: str
@@ -138,4 +145,5 @@ class VerifierServiceInfoResponse(_message.Message):
     queue_depth: int
     kv_bytes: int
     kv_budget_bytes: int
-    def __init__(self, version: _Optional[str] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., artifact_digest: _Optional[str] = ..., fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[_common_pb2.Exactness, str]] = ..., context_length: _Optional[int] = ..., active_sessions: _Optional[int] = ..., queue_depth: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ...) -> None: ...
+    draining: bool
+    def __init__(self, version: _Optional[str] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., artifact_digest: _Optional[str] = ..., fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[_common_pb2.Exactness, str]] = ..., context_length: _Optional[int] = ..., active_sessions: _Optional[int] = ..., queue_depth: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., draining: bool = ...) -> None: ...

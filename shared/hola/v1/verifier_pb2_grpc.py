@@ -53,7 +53,8 @@ class VerifierServiceServicer(object):
 
     def Verify(self, request_iterator, context):
         """First message up: Open. Then DraftBlocks, one outstanding at a time; each is answered by one
-        Verdict. The stream ends with Done or Failed.
+        Verdict. The stream ends with Done or Failed. A verifier that drains ends every stream with
+        Failed, reason SESSION_MOVED: open the session at another one, nothing is lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

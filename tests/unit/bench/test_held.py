@@ -31,7 +31,7 @@ class Port:
     def __init__(self) -> None:
         self.link = Link()
 
-    async def connect(self) -> Link:
+    async def connect(self, session_id: str = "", *, fingerprint: str = "") -> Link:
         return self.link
 
 

@@ -15,7 +15,7 @@ from hola.ports import Proposal
 from hola.speculation.drafter_session import DrafterSession
 from hola.speculation.pacing import FixedPacing
 from hola.telemetry import Metrics
-from hola.types import Failure, FinishReason, Started, Summary, Tokens
+from hola.types import Failure, FinishReason, SamplingParams, Started, Summary, Tokens
 from hola_drafter.caches import DraftCaches
 from hola_drafter.loop import Patience, run_session
 from tests.support.scripted_system import (
@@ -192,6 +192,29 @@ async def test_cancelling_the_task_frees_the_session(worker):
         await task
     assert verifier.cancelled == ["r1"]
     assert verifier.open_links == 0
+
+
+async def test_being_cancelled_at_any_moment_leaves_no_link(worker):
+    """One more turn of the event loop each time, through the end of the request and its goodbye."""
+    done, ticks = False, 0
+    while not done:
+        ticks += 1
+        verifier = InProcessVerifier()
+        session = make_session(None, wanted=job(sampling=SamplingParams(max_tokens=2)))
+        task = asyncio.create_task(
+            run_session(session, verifier, worker, _ignore, key="r1", patience=PATIENCE)
+        )
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        done = task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert verifier.open_links == 0, f"cancelled after {ticks} turns"
+    assert ticks > 8
+
+
+async def _ignore(event):
+    pass
 
 
 async def test_what_emit_raises_comes_out_and_frees_the_session(worker):
