@@ -45,7 +45,24 @@ class Settings(BaseSettings):
     )
     router: str = Field("grpc://127.0.0.1:7070", description="router that clients call")
     drafter: str = Field("grpc://127.0.0.1:7071", description="drafter that clients call directly")
-    verifier: str = Field("grpc://127.0.0.1:7072", description="verifier that drafters call")
+    verifier: str = Field(
+        "grpc://127.0.0.1:7072",
+        description="verifiers that drafters call:"
+        " an address, several with commas, dns:///host:port, or registry:",
+    )
+    advertise: str = Field(
+        "", description="address a verifier announces in the registry; empty: it announces nothing"
+    )
+    resolve_s: float = Field(
+        5, gt=0, description="seconds between two looks at what HOLA_VERIFIER names"
+    )
+    detect_s: float = Field(
+        1, gt=0, description="seconds of silence after which a verifier counts as gone"
+    )
+    hedge: Literal["off", "p95"] = Field(
+        "off",
+        description="p95: ask a second verifier when an answer takes longer than 95 of 100 did",
+    )
     models_dir: str = Field(
         "",
         description="folder with one folder per model family;"

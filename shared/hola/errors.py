@@ -16,7 +16,8 @@
     ├── Overloaded                 RESOURCE_EXHAUSTED   try again later
     │   └── QuotaExceeded          RESOURCE_EXHAUSTED   the tenant's own limit
     ├── SessionLost                UNAVAILABLE          the verifier forgot or never had the session
-    │   └── SessionMoved           UNAVAILABLE          it drains: open the session elsewhere
+    │   ├── SessionMoved           UNAVAILABLE          it drains: open the session elsewhere
+    │   └── BadAnswer              UNAVAILABLE          its answers are wrong: open it elsewhere
     ├── VerifierUnavailable        UNAVAILABLE          no verifier could be reached in time
     ├── BusUnavailable             UNAVAILABLE          Redis cannot be reached
     ├── ServiceUnavailable         UNAVAILABLE          a router or drafter cannot be reached
@@ -158,6 +159,10 @@ class SessionLost(HolaError):
 
 class SessionMoved(SessionLost):
     """The verifier drains and gave the session up in good order: open it at another one."""
+
+
+class BadAnswer(SessionLost):
+    """A verifier answered with garbage, out of turn or impossibly: open the session elsewhere."""
 
 
 class VerifierUnavailable(HolaError):

@@ -52,7 +52,10 @@ class Metrics:
         self.drafted_tokens = Counter("hola_drafted_tokens", "Draft tokens verified", **where)
         self.accepted_tokens = Counter("hola_accepted_tokens", "Draft tokens accepted", **where)
         self.sessions_closed = Counter(
-            "hola_verifier_sessions_closed", "Sessions freed: done, idle, evicted", ["why"], **where
+            "hola_verifier_sessions_closed", "Sessions freed: done, idle, evicted, moved", ["why"], **where
+        )
+        self.draining = Gauge(
+            "hola_verifier_draining", "1 while it hands its sessions over", **where
         )
         # drafter and router
         self.requests = Counter("hola_requests", "Ended requests", ["service", "outcome"], **where)
@@ -64,6 +67,16 @@ class Metrics:
         )
         self.draft_seconds = Histogram("hola_draft_seconds", "Time of a ladder's proposal", **timed)
         self.reconnects = Counter("hola_reconnects", "Verifier sessions opened again", **where)
+        self.pool_addresses = Gauge(
+            "hola_pool_addresses", "Verifier addresses by state", ["state"], **where
+        )
+        self.failovers = Counter(
+            "hola_failovers", "Sessions that went on at another verifier", **where
+        )
+        self.hedges = Counter("hola_hedges", "Second questions: won, lost", ["outcome"], **where)
+        self.breaker_opens = Counter(
+            "hola_breaker_opens", "Verifier addresses left alone for a while", **where
+        )
         self.first_token_seconds = Histogram(
             "hola_first_token_seconds", "From acceptance to the first token", **timed
         )
