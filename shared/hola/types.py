@@ -310,9 +310,13 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """Tokens before `position` are the target's now; later ones that were sent are void."""
+    """Tokens before `position` are the target's now; later ones that were sent are void.
+
+    `fingerprint` is that target's, for streams whose Started came before any verifier.
+    """
 
     position: int
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hola.types import (
     CancelSession,
     ChatMessage,
+    Correction,
     Done,
     DraftBlock,
     DrafterInfo,
@@ -138,7 +139,8 @@ failures = st.builds(
     grpc_code=st.integers(1, 16),
     details=st.dictionaries(text, text, max_size=3),
 )
-events = started | tokens | summaries | failures
+corrections = st.builds(Correction, position=uint32, fingerprint=text)
+events = started | tokens | corrections | summaries | failures
 entries = st.builds(JournalEntry, event=events, writer=text)
 
 opens = st.builds(

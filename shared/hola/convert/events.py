@@ -37,8 +37,7 @@ def event_to_pb(event: GenerateEvent) -> drafter_pb2.GenerateEvent:
         case Failure():
             return drafter_pb2.GenerateEvent(failed=failure_to_pb(event))
         case Correction():
-            correction = build(drafter_pb2.Correction, ProtocolViolation, position=event.position)
-            return drafter_pb2.GenerateEvent(corrected=correction)
+            return drafter_pb2.GenerateEvent(corrected=_correction_to_pb(event))
         case _:
             assert_never(event)
 
@@ -55,7 +54,8 @@ def event_from_pb(message: drafter_pb2.GenerateEvent) -> GenerateEvent:
         case "failed":
             return failure_from_pb(message.failed)
         case "corrected":
-            return Correction(position=message.corrected.position)
+            corrected = message.corrected
+            return Correction(position=corrected.position, fingerprint=corrected.fingerprint)
         case _:
             raise ProtocolViolation("event: nothing is set in it", field="event")
 
@@ -125,6 +125,15 @@ def _started_from_pb(message: drafter_pb2.Started) -> Started:
         fingerprint=message.fingerprint,
         exactness=exactness_from_pb(message.exactness),
         prompt_tokens=message.prompt_tokens,
+    )
+
+
+def _correction_to_pb(correction: Correction) -> drafter_pb2.Correction:
+    return build(
+        drafter_pb2.Correction,
+        ProtocolViolation,
+        position=correction.position,
+        fingerprint=correction.fingerprint,
     )
 
 

@@ -60,10 +60,12 @@ class Tokens(_message.Message):
     def __init__(self, position: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[_common_pb2.TokenEvent, _Mapping]]] = ...) -> None: ...
 
 class Correction(_message.Message):
-    __slots__ = ("position",)
+    __slots__ = ("position", "fingerprint")
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     position: int
-    def __init__(self, position: _Optional[int] = ...) -> None: ...
+    fingerprint: str
+    def __init__(self, position: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("reason", "message", "grpc_code", "details")
