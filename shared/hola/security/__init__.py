@@ -1,0 +1,1 @@
+"""Who is calling: certificates, credentials, tenants, and what is never logged."""
