@@ -14,6 +14,7 @@ from hola.errors import EmptyPrompt, HolaError, InvalidRequest
 from hola.ports import Bus
 from hola.telemetry import Metrics
 from hola.types import (
+    Correction,
     Failure,
     GenerateEvent,
     GenerateJob,
@@ -132,6 +133,9 @@ class Router:
     ) -> AsyncGenerator[GenerateEvent, None]:
         """Started, then the tokens from output `position` on, then Summary or Failure.
 
+        Every Correction of the request is among the events; tokens follow from its position on,
+        also where that is before `position`.
+
         Closing the iterator before its end detaches: without any stream for the grace period the
         request is cancelled. Raises UnknownRequest, BusUnavailable, and InvalidRequest when the
         request ended before `position`.
@@ -169,6 +173,10 @@ class Router:
                     event = entry.event
                     if isinstance(event, Tokens):
                         written = event.position + len(event.tokens)
+                    elif isinstance(event, Correction):
+                        # What the client has from there on is void: it gets the tokens anew.
+                        written = event.position
+                        position = min(position, written)
                     attachment.ended = isinstance(event, Summary | Failure)
                     if attachment.ended and position > written:
                         raise InvalidRequest(

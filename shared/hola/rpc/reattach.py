@@ -14,7 +14,15 @@ import grpc
 
 from hola.convert import request_to_pb
 from hola.errors import DuplicateRequest, HolaError, ProtocolViolation
-from hola.types import Failure, GenerateEvent, GenerateRequest, Started, Summary, Tokens
+from hola.types import (
+    Correction,
+    Failure,
+    GenerateEvent,
+    GenerateRequest,
+    Started,
+    Summary,
+    Tokens,
+)
 from hola.v1 import router_pb2, router_pb2_grpc
 
 _FIRST_WAIT_S = 0.1
@@ -27,6 +35,9 @@ class Attachment:
 
     With `request` the first calls are Generate, until an event shows that the router has accepted
     it; from then on, and without `request`, they are Resume from `position`.
+
+    Every stream of a request has all its Corrections, in order. So their number tells which events
+    of a new connection are older than the last Correction seen here, and nothing of those is new.
     """
 
     request_id: str
@@ -35,9 +46,12 @@ class Attachment:
     started: bool = False
     ended: bool = False
     sent: bool = False
+    corrections: int = 0
+    replayed: int = 0
 
     def call(self, stub: router_pb2_grpc.RouterServiceStub) -> Callable[..., Any]:
         """The call to make on a new connection; takes the call's keyword arguments."""
+        self.replayed = 0
         if self.request is not None:
             return partial(stub.Generate, request_to_pb(self.request))
         message = router_pb2.RouterServiceResumeRequest(
@@ -51,6 +65,8 @@ class Attachment:
         Raises ProtocolViolation on a gap between tokens.
         """
         self.request = None
+        if isinstance(event, Correction):
+            return self._fresh_correction(event)
         if isinstance(event, Tokens):
             return self._fresh_tokens(event)
         if isinstance(event, Started):
@@ -71,18 +87,32 @@ class Attachment:
         self.sent = True
         return error.grpc_code == grpc.StatusCode.UNAVAILABLE.value[0]
 
+    def _fresh_correction(self, event: Correction) -> Correction | None:
+        self.replayed += 1
+        if self.replayed <= self.corrections:
+            return None
+        self._check_gap(event.position)
+        self.corrections = self.replayed
+        self.position = event.position
+        return event
+
     def _fresh_tokens(self, event: Tokens) -> Tokens | None:
+        if self.replayed < self.corrections:
+            return None
+        self._check_gap(event.position)
         known = self.position - event.position
-        if known < 0:
-            raise ProtocolViolation(
-                f"tokens from {self.position} to {event.position} are missing",
-                expected=self.position,
-                got=event.position,
-            )
         if known >= len(event.tokens):
             return None
         self.position = event.position + len(event.tokens)
         return Tokens(position=event.position + known, tokens=event.tokens[known:])
+
+    def _check_gap(self, position: int) -> None:
+        if position > self.position:
+            raise ProtocolViolation(
+                f"tokens from {self.position} to {position} are missing",
+                expected=self.position,
+                got=position,
+            )
 
 
 class Patience:

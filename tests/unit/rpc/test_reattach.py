@@ -17,6 +17,7 @@ from hola.errors import (
 )
 from hola.rpc.reattach import Attachment, Patience
 from hola.types import (
+    Correction,
     Exactness,
     Failure,
     FinishReason,
@@ -41,6 +42,14 @@ def tokens(first: int, last: int) -> Tokens:
         for number in range(first, last)
     )
     return Tokens(position=first, tokens=events)
+
+
+def cut(event: Tokens | Correction, position: int) -> Tokens | Correction | None:
+    """What a router sends of an event to a client that has `position` tokens."""
+    if isinstance(event, Tokens) and event.position < position:
+        after = event.position + len(event.tokens)
+        return tokens(position, after) if after > position else None
+    return event
 
 
 class Stub:
@@ -120,6 +129,65 @@ def test_replays_from_any_position_give_each_token_once(seed: int) -> None:
             if isinstance(event, Tokens):
                 received += [token.token for token in event.tokens]
     assert received == list(range(len(received))), f"seed {seed}"
+
+
+def test_a_correction_takes_the_position_back() -> None:
+    attachment = generating()
+    attachment.fresh(tokens(0, 9))
+    assert attachment.fresh(Correction(position=4)) == Correction(position=4)
+    assert attachment.fresh(tokens(4, 6)) == tokens(4, 6)
+    assert made(attachment) == ("Resume", 6)
+
+
+def test_a_correction_behind_a_gap_is_a_violation() -> None:
+    attachment = generating()
+    attachment.fresh(tokens(0, 2))
+    with pytest.raises(ProtocolViolation, match="from 2 to 3"):
+        attachment.fresh(Correction(position=3))
+
+
+def test_tokens_from_before_a_known_correction_are_not_new() -> None:
+    attachment = generating()
+    history = [tokens(0, 9), Correction(position=4), tokens(4, 6)]
+    for event in history:
+        assert attachment.fresh(event) == event
+    made(attachment)
+    # The router cuts what it sends at position 6, but it cannot know which Corrections came.
+    for event in [tokens(6, 9), *history[1:]]:
+        assert attachment.fresh(event) is None
+    assert attachment.position == 6
+    assert attachment.fresh(tokens(6, 7)) == tokens(6, 7)
+
+
+def journal(dice: random.Random) -> list[Tokens | Correction]:
+    """Tokens in pieces; now and then the last ones turn out to be void."""
+    entries: list[Tokens | Correction] = []
+    written = 0
+    while len(entries) < 30:
+        if written and dice.random() < 0.2:
+            written = dice.randint(max(0, written - 9), written)
+            entries.append(Correction(position=written))
+        after = written + dice.randint(1, 7)
+        entries.append(tokens(written, after))
+        written = after
+    return entries
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_connections_that_break_anywhere_add_up_to_one_stream(seed: int) -> None:
+    dice = random.Random(seed)
+    entries = journal(dice)
+    attachment, received = generating(), []
+    while len(received) < len(entries):
+        name, position = made(attachment)
+        for entry in entries[: dice.randint(0, len(entries))]:
+            if isinstance(entry, Correction):
+                position = min(position, entry.position)
+            sent = cut(entry, position) if name == "Resume" else entry
+            event = None if sent is None else attachment.fresh(sent)
+            if event is not None:
+                received.append(event)
+    assert received == entries, f"seed {seed}"
 
 
 @pytest.mark.parametrize("last", [SUMMARY, Failure(reason="X", message="", grpc_code=13)])
