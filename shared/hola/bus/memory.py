@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from hola.bus import rules
-from hola.bus.rules import Continuity, Known, KnownEnds
+from hola.bus.rules import Continuity, KnownEnds
 from hola.bus.streams import (
     CANCEL_ID,
     SEAL_ID,
@@ -252,8 +252,7 @@ class MemoryJournal:
         entry limit (an end always fits); ProtocolViolation on an event the contract rules out.
         """
         known = self._known.get(request_id)
-        written = known.written if known else 0
-        self._write(request_id, entry_id(entry, written), entry)
+        self._write(request_id, entry_id(entry, known), entry)
 
     async def cancel(self, request_id: str) -> bool:
         """End the request past every position, so that its drafter's next append is Fenced.
@@ -297,9 +296,9 @@ class MemoryJournal:
         """
         ids, entries = self._load(request_id)
         continuity = Continuity()
-        for entry in entries:
-            continuity.check(entry)
-        self._known.set(request_id, Known(ids[-1] if ids else START_ID, continuity.written))
+        for position, entry in zip(ids, entries, strict=True):
+            continuity.check(entry, position)
+        self._known.set(request_id, continuity.known)
         return entries
 
     async def follow(self, request_id: str) -> AsyncGenerator[JournalEntry]:

@@ -8,12 +8,13 @@ from typing import cast
 from hola.bus import rules, scripts
 from hola.bus.redis_follow import JournalReader
 from hola.bus.redis_link import Argument, RawEntry, RedisLink, milliseconds
-from hola.bus.rules import Continuity, Known, KnownEnds
+from hola.bus.rules import Continuity, KnownEnds
 from hola.bus.streams import (
     CANCEL_ID,
     PAYLOAD_FIELD,
     SEAL_ID,
     START_ID,
+    Known,
     entry_id,
     is_terminal,
 )
@@ -47,8 +48,7 @@ class RedisJournal:
         ProtocolViolation on an event that the contract rules out; BusUnavailable.
         """
         known = self._known.get(request_id)
-        written = known.written if known else 0
-        await self._write(request_id, entry_id(entry, written), entry, known)
+        await self._write(request_id, entry_id(entry, known), entry, known)
 
     async def cancel(self, request_id: str) -> bool:
         """End the request past every position, so that its drafter's next append is Fenced.
@@ -105,10 +105,9 @@ class RedisJournal:
         """
         ids, entries = await self._load(request_id)
         continuity = Continuity()
-        for entry in entries:
-            continuity.check(entry)
-        known = Known(ids[-1] if ids else START_ID, continuity.written)
-        self._known.set(request_id, known)
+        for position, entry in zip(ids, entries, strict=True):
+            continuity.check(entry, position)
+        self._known.set(request_id, continuity.known)
         return entries
 
     def follow(self, request_id: str) -> AsyncGenerator[JournalEntry]:

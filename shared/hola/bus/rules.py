@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from hola.bus.streams import START_ID, is_terminal
+from hola.bus.streams import Known, check_correction, is_terminal
 from hola.convert import failure_of
 from hola.errors import (
     BusUnavailable,
@@ -17,27 +17,22 @@ from hola.errors import (
     UnknownRequest,
 )
 from hola.types import (
+    Correction,
     Exactness,
     FinishReason,
+    GenerateEvent,
     JournalEntry,
     Outcome,
     Started,
     Summary,
     TierCounts,
+    TokenEvent,
     Tokens,
 )
 
 BUS_WRITER = "bus"
 MAX_KNOWN = 4096
 RETRY_AFTER_MS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Where a journal ended when this process last wrote or read it: its last id, its tokens."""
-
-    last_id: str = START_ID
-    written: int = 0
 
 
 class KnownEnds:
@@ -67,32 +62,35 @@ class KnownEnds:
         if is_terminal(entry):
             self._ends.pop(request_id, None)
             return
-        event = entry.event
-        if isinstance(event, Tokens):
-            written = event.position + len(event.tokens)
-        else:
-            written = self._ends.get(request_id, Known()).written
-        self.set(request_id, Known(position, written))
+        self.set(request_id, self._ends.get(request_id, Known()).after(position, entry))
 
 
 class Continuity:
-    """Checks that tokens follow each other without a gap or a repetition."""
+    """Checks that tokens follow each other without a gap or a repetition, but for Corrections."""
 
     def __init__(self) -> None:
-        self.written = 0
+        self.known = Known()
 
-    def check(self, entry: JournalEntry) -> JournalEntry:
-        """The entry itself. Raises BusUnavailable when entries before it are missing.
+    @property
+    def written(self) -> int:
+        """Tokens that hold by now."""
+        return self.known.written
+
+    def check(self, entry: JournalEntry, position: str = "") -> JournalEntry:
+        """The entry itself, `position` its id. Raises BusUnavailable when entries are missing.
 
         That error has a client attach again by position, which is the right thing to do: the
-        request's new owner writes what was lost once more.
+        request's new owner writes what was lost once more. Raises ProtocolViolation when settled
+        tokens are corrected.
         """
         event = entry.event
-        if isinstance(event, Tokens):
-            if event.position != self.written:
-                text = f"the journal goes on at {event.position}, {self.written} tokens were read"
-                raise BusUnavailable(text, expected=self.written, got=event.position)
-            self.written += len(event.tokens)
+        is_behind = isinstance(event, Tokens) and event.position != self.written
+        if is_behind or (isinstance(event, Correction) and event.position > self.written):
+            text = f"the journal goes on at {event.position}, {self.written} tokens were read"
+            raise BusUnavailable(text, expected=self.written, got=event.position)
+        if isinstance(event, Correction):
+            check_correction(event, self.known)
+        self.known = self.known.after(position or self.known.last_id, entry)
         return entry
 
 
@@ -100,7 +98,7 @@ def cancellation(entries: Sequence[JournalEntry]) -> JournalEntry:
     """The end of a cancelled request, with the counts of what its journal holds."""
     events = [entry.event for entry in entries]
     started = next((event for event in events if isinstance(event, Started)), None)
-    tokens = [token for event in events if isinstance(event, Tokens) for token in event.tokens]
+    tokens = _standing(events)
     outcomes = Counter(token.outcome for token in tokens)
     accepted = Counter(token.tier for token in tokens if token.outcome is Outcome.ACCEPTED)
     proposed = Counter(
@@ -121,9 +119,31 @@ def cancellation(entries: Sequence[JournalEntry]) -> JournalEntry:
             TierCounts(tier=name, proposed_tokens=proposed[i], accepted_tokens=accepted[i])
             for i, name in enumerate(started.tiers if started else ())
         ),
-        exactness=started.exactness if started else Exactness.EXACT,
+        exactness=_exactness(started, outcomes[Outcome.UNVERIFIED]),
+        corrections=sum(isinstance(event, Correction) for event in events),
     )
     return JournalEntry(event=summary, writer=BUS_WRITER)
+
+
+def _standing(events: Sequence[GenerateEvent]) -> list[TokenEvent]:
+    """The tokens that hold: those that a Correction settled count as accepted."""
+    tokens: list[TokenEvent] = []
+    for event in events:
+        if isinstance(event, Tokens):
+            tokens += event.tokens
+        elif isinstance(event, Correction):
+            tokens = [_settled(token) for token in tokens[: event.position]]
+    return tokens
+
+
+def _settled(token: TokenEvent) -> TokenEvent:
+    is_open = token.outcome is Outcome.UNVERIFIED
+    return replace(token, outcome=Outcome.ACCEPTED) if is_open else token
+
+
+def _exactness(started: Started | None, unverified: int) -> Exactness:
+    known = started.exactness if started else Exactness.EXACT
+    return Exactness.UNVERIFIED if unverified and known is not Exactness.GATED else known
 
 
 def given_up(error: HolaError) -> JournalEntry:

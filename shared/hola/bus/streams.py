@@ -1,4 +1,30 @@
-"""What is kept where on the bus: keys, groups, bounds, and the rule that makes positions ids."""
+"""What is kept where on the bus: keys, groups, bounds, and the rule that makes positions ids.
+
+**Ids of a journal's entries.** An id is "number-sequence". The number says how much of the output
+is the target's own for good: it is 1 + the count of *settled* tokens before the entry. The sequence
+counts entries that come while that count stands still.
+
+* Started is "0-1".
+* Settled tokens from 0-based output position p on (any event with at least one token whose outcome
+  is not UNVERIFIED) have "p+1-0".
+* *Provisional* tokens (every token of the event UNVERIFIED: a draft tier's own, written while no
+  verifier could be reached) do not settle anything. With v settled tokens they take "v+1-0" and
+  then "v+1-1", "v+1-2", ...; so does the Correction that ends them.
+* Correction(c), v <= c <= tokens written, settles the c tokens before it: they are the target's
+  now, though they were written as UNVERIFIED. The tokens behind them are void and the journal goes
+  on at position c, with settled or with provisional tokens.
+* The end after n tokens is "n+1-0".
+* Whatever the rule gives, what goes on where the journal ends has a larger id than the last one:
+  else it is that one with its sequence plus 1 (the tokens after Correction(v), for instance).
+
+Nobody has to say which rule applies: `entry_id` reads it off the event and off what the writer
+knows of the journal (`Known`). Two writers that know the same prefix write the same id next,
+whatever they write, and the backend refuses the second one. A writer under Outage.LOCAL keeps
+settled and unverified tokens in separate events, and never writes settled tokens behind provisional
+ones without the Correction between them. Who takes a stream up again in the middle of a provisional
+stretch has to be sent that stretch from its first token on, behind a Correction(v): another writer
+may have written other tokens there.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +32,7 @@ import math
 from dataclasses import dataclass, fields
 
 from hola.errors import ConfigError, ProtocolViolation
-from hola.types import Failure, JournalEntry, Started, Summary, Tokens
+from hola.types import Correction, Failure, JournalEntry, Outcome, Started, Summary, Tokens
 
 GROUP = "drafters"
 PAYLOAD_FIELD = b"p"
@@ -83,28 +109,66 @@ class Keys:
         return f"{self.prefix}:wake:{reader}"
 
 
-def entry_id(entry: JournalEntry, written: int = 0) -> str:
-    """The journal id of an entry: the 1-based output position of what comes next.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Where a journal ended when this process last wrote or read it.
 
-    Started is "0-1"; Tokens from 0-based position p on are "p+1-0"; the end after n tokens is
-    "n+1-0", with n out of the Summary and, for a Failure, `written`: the tokens in the journal as
-    its writer knows it. Two writers that know the same prefix thus write the same id next, and the
-    backend refuses the second one, whatever lengths their entries have. Raises ProtocolViolation
-    on a position outside uint32.
+    `written` counts the tokens that hold there, `settled` those of them that nothing can void.
     """
-    event = entry.event
+
+    last_id: str = START_ID
+    written: int = 0
+    settled: int = 0
+
+    def after(self, position: str, entry: JournalEntry) -> Known:
+        """What is known once `entry` has been written under the id `position`."""
+        event = entry.event
+        match event:
+            case Tokens():
+                written = event.position + len(event.tokens)
+                return Known(position, written, self.settled if is_provisional(event) else written)
+            case Correction():
+                return Known(position, event.position, event.position)
+        return Known(position, self.written, self.settled)
+
+
+def entry_id(entry: JournalEntry, known: Known | None = None) -> str:
+    """The journal id of an entry for a writer that knows the journal's end; see the module's top.
+
+    A Failure comes behind the tokens that its writer knows of. Raises ProtocolViolation on a
+    position outside uint32, and on a Correction of settled or of unwritten tokens.
+    """
+    end, event = known or Known(), entry.event
     match event:
         case Started():
             return STARTED_ID
         case Tokens():
-            position = event.position
+            place = event.position
+            position = min(end.settled, place) if is_provisional(event) else place
+        case Correction():
+            check_correction(event, end)
+            position, place = end.settled, end.written
         case Summary():
-            position = event.completion_tokens
+            position = place = event.completion_tokens
         case Failure():
-            position = written
+            position = place = end.written
     if not 0 <= position < 2**32 - 1:
         raise ProtocolViolation(f"position: {position} is out of range", field="position")
-    return f"{position + 1}-0"
+    number, sequence = parse_id(end.last_id)
+    goes_on = place == end.written  # a repetition gets an id that is taken
+    return f"{number}-{sequence + 1}" if goes_on and position < number else f"{position + 1}-0"
+
+
+def is_provisional(event: Tokens) -> bool:
+    """True when a Correction may still void every token of the event."""
+    return all(token.outcome is Outcome.UNVERIFIED for token in event.tokens)
+
+
+def check_correction(event: Correction, known: Known) -> None:
+    """Raises ProtocolViolation unless the event corrects provisional tokens, or none."""
+    if not known.settled <= event.position <= known.written:
+        text = f"{event.position} is not from {known.settled} to {known.written}"
+        raise ProtocolViolation(f"correction: {text}", field="position")
 
 
 def parse_id(text: str | bytes) -> tuple[int, int]:

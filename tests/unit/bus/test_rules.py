@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hola.bus.rules import Continuity, Known, KnownEnds, cancellation, given_up, worn_out
+from hola.bus.rules import Continuity, KnownEnds, cancellation, given_up, worn_out
+from hola.bus.streams import Known
 from hola.errors import BusUnavailable
 from hola.types import Exactness, Failure, FinishReason, Outcome, Summary
 from tests.support.bus import by, failure, started, summary, tokens
@@ -16,7 +17,7 @@ def test_a_writers_knowledge_goes_with_its_appends() -> None:
     ends.advance("r", "0-1", by("a", started()))
     assert ends.get("r") == Known("0-1", 0)
     ends.advance("r", "1-0", by("a", tokens(0, 4)))
-    assert ends.get("r") == Known("1-0", 4)
+    assert ends.get("r") == Known("1-0", 4, 4)
     ends.advance("r", "5-0", by("a", summary(4)))
     assert ends.get("r") is None
 
@@ -52,7 +53,7 @@ def test_a_cancellation_counts_every_outcome_and_tier() -> None:
     assert entry.writer == "bus"
     assert isinstance(end, Summary)
     assert end.finish_reason is FinishReason.CANCELLED
-    assert end.exactness is Exactness.EXACT
+    assert end.exactness is Exactness.UNVERIFIED
     counts = (end.accepted_tokens, end.corrected_tokens, end.bonus_tokens)
     assert (*counts, end.plain_tokens, end.unverified_tokens) == (5, 4, 3, 2, 1)
     assert end.completion_tokens == position == 15

@@ -14,6 +14,7 @@ from hola.bus.streams import (
     START_ID,
     BusLimits,
     Keys,
+    Known,
     entry_id,
     is_terminal,
     parse_id,
@@ -27,7 +28,7 @@ def test_ids_are_positions_from_one_on() -> None:
     assert entry_id(by("a", tokens(0, 5))) == "1-0"
     assert entry_id(by("a", tokens(5))) == "6-0"
     assert entry_id(by("a", summary(6))) == "7-0"
-    assert entry_id(by("a", failure()), written=6) == "7-0"
+    assert entry_id(by("a", failure()), Known("5-0", 6, 6)) == "7-0"
 
 
 @given(st.lists(st.integers(1, 65), max_size=30))
