@@ -69,6 +69,14 @@ class Settings(BaseSettings):
         " empty: ./models, the checkout's models, ~/.local/share/hola/models",
     )
     model: str = Field("demo", min_length=1, description="model family to run or to ask for")
+    data_dir: str = Field(
+        "", description="folder of document collections; empty: ~/.local/share/hola/data"
+    )
+    embedder: str = Field(
+        "minilm",
+        min_length=1,
+        description="text encoder of dense retrieval; none: BM25 alone, as where it is not there",
+    )
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where engines run; auto: the best one available"

@@ -4,12 +4,17 @@
     ├── InvalidRequest             INVALID_ARGUMENT     the caller must change the request
     │   ├── InvalidSampling        INVALID_ARGUMENT     a sampling parameter is out of range
     │   ├── PromptTooLong          OUT_OF_RANGE         prompt does not fit the context
-    │   └── EmptyPrompt            INVALID_ARGUMENT
+    │   ├── EmptyPrompt            INVALID_ARGUMENT
+    │   └── DocumentInvalid        INVALID_ARGUMENT     a file or record cannot be read, and why
     ├── UnknownModel               NOT_FOUND
     ├── UnknownRequest             NOT_FOUND            no journal under this request id
+    ├── UnknownCollection          NOT_FOUND            the tenant has no such collection
     ├── DuplicateRequest           ALREADY_EXISTS       the request id is taken
     ├── TokenizerMismatch          FAILED_PRECONDITION  tiers do not share a tokenizer
     ├── FingerprintMismatch        FAILED_PRECONDITION  another target or other numerics
+    ├── EmbedderMismatch           FAILED_PRECONDITION  vectors of another embedder
+    ├── StoreCorrupt               DATA_LOSS            a collection's file cannot be read
+    ├── StoreUnavailable           UNAVAILABLE          no document store, or it is locked
     ├── ArtifactCorrupt            DATA_LOSS            a file differs from its recorded digest
     ├── ArtifactInvalid            FAILED_PRECONDITION  a model directory cannot be used, and why
     ├── MemoryBudgetExceeded       RESOURCE_EXHAUSTED   does not fit; the numbers are in details
@@ -83,6 +88,10 @@ class EmptyPrompt(InvalidRequest):
     """The prompt has no token."""
 
 
+class DocumentInvalid(InvalidRequest):
+    """A document cannot be read; the message says why; details: source."""
+
+
 class UnknownModel(HolaError):
     """No such model family; details: model, known."""
 
@@ -92,6 +101,13 @@ class UnknownModel(HolaError):
 
 class UnknownRequest(HolaError):
     """No journal is kept under this request id (never was, or has expired)."""
+
+    grpc_code = 5
+    exit_code = 3
+
+
+class UnknownCollection(HolaError):
+    """The tenant has no collection of this name; details: collection, known."""
 
     grpc_code = 5
     exit_code = 3
@@ -116,6 +132,27 @@ class FingerprintMismatch(HolaError):
 
     grpc_code = 9
     exit_code = 4
+
+
+class EmbedderMismatch(HolaError):
+    """Vectors of another embedder or size than the collection's; details: expected, got."""
+
+    grpc_code = 9
+    exit_code = 4
+
+
+class StoreCorrupt(HolaError):
+    """A collection's file is damaged or of another format; details: file."""
+
+    grpc_code = 15
+    exit_code = 4
+
+
+class StoreUnavailable(HolaError):
+    """The document store cannot be reached, written to, or is locked for too long."""
+
+    grpc_code = 14
+    exit_code = 6
 
 
 class ArtifactCorrupt(HolaError):
