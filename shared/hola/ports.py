@@ -233,8 +233,8 @@ class JobQueue(Protocol):
         """The job's effect is in the journal; forget it. Idempotent."""
         ...
 
-    async def depth(self) -> int:
-        """Jobs waiting or running."""
+    async def depth(self, tenant: str = "") -> int:
+        """Jobs waiting or running; with `tenant` only that one's. Raises BusUnavailable."""
         ...
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
@@ -281,6 +281,13 @@ class Journal(Protocol):
 
     async def owner(self, request_id: str) -> str:
         """The tenant that published the request. Raises UnknownRequest, BusUnavailable."""
+        ...
+
+    async def digest(self, request_id: str) -> str:
+        """The `request_digest` of the job it was published with; kept as long as the journal.
+
+        Raises UnknownRequest, BusUnavailable.
+        """
         ...
 
     async def attend(self, request_id: str, for_s: float) -> None:
@@ -334,8 +341,23 @@ class Registry(Protocol):
         ...
 
 
+class Notices(Protocol):
+    """Word of requests that were ended from outside, so that who runs them stops at once.
+
+    Best effort: what is missed is found out at the next append or heartbeat.
+    """
+
+    async def ended(self, request_id: str) -> None:
+        """Tell everybody who follows. Raises BusUnavailable."""
+        ...
+
+    def follow(self) -> AsyncGenerator[str, None]:
+        """Request ids, from now on. Raises BusUnavailable when the backend goes away."""
+        ...
+
+
 class Bus(Protocol):
-    """Jobs, journals, quotas and the registry on one backend: `redis://...` or `memory:`."""
+    """All of it on one backend: `redis://...` or `memory:`."""
 
     @property
     def jobs(self) -> JobQueue: ...
@@ -348,6 +370,9 @@ class Bus(Protocol):
 
     @property
     def registry(self) -> Registry: ...
+
+    @property
+    def notices(self) -> Notices: ...
 
     async def ping(self) -> None:
         """Raises BusUnavailable."""

@@ -106,7 +106,8 @@ class ChatMessage:
 class GenerateJob:
     """One prompt, ready for the tokenizer: `prompt` text or, if not None, `prompt_token_ids`.
 
-    Times are Unix nanoseconds; deadline 0 is none.
+    Times are Unix nanoseconds; deadline 0 is none. `request_digest` says what the client asked for
+    where it came with an idempotency key.
     """
 
     request_id: str
@@ -118,6 +119,7 @@ class GenerateJob:
     accepted_unix_ns: int = 0
     deadline_unix_ns: int = 0
     tenant: str = DEFAULT_TENANT
+    request_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +274,12 @@ class RouterInfo:
     models: tuple[ModelInfo, ...]
     default_model: str
     active_requests: int = 0
+    queue_depth: int = 0
+    queue_limit: int = 0
+    tenant_requests: int = 0
+    tenant_limit: int = 0
+    tenant_rate_per_s: float = 0.0
+    tenant_burst: int = 0
 
 
 # Events of a stream

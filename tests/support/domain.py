@@ -73,6 +73,7 @@ jobs = st.builds(
     speculation=speculation,
     accepted_unix_ns=uint64,
     deadline_unix_ns=uint64,
+    request_digest=text,
 ) | st.builds(
     GenerateJob, request_id=text, model=text, prompt=st.just(""), prompt_token_ids=some_token_ids
 )
@@ -209,5 +210,7 @@ router_infos = st.builds(
         st.builds(ModelInfo, name=text, tiers=names, context_length=uint32), max_size=3
     ).map(tuple),
     default_model=text,
-    active_requests=uint32,
+    **dict.fromkeys(("active_requests", "queue_depth", "queue_limit"), uint32),
+    **dict.fromkeys(("tenant_requests", "tenant_limit", "tenant_burst"), uint32),
+    tenant_rate_per_s=st.floats(0, 1e9),
 )

@@ -123,6 +123,7 @@ def job_to_pb(job: GenerateJob) -> drafter_pb2.GenerateJob:
         accepted_unix_ns=job.accepted_unix_ns,
         deadline_unix_ns=job.deadline_unix_ns,
         tenant=job.tenant,
+        request_digest=job.request_digest,
     )
 
 
@@ -144,6 +145,7 @@ def job_from_pb(message: drafter_pb2.GenerateJob) -> GenerateJob:
         accepted_unix_ns=message.accepted_unix_ns,
         deadline_unix_ns=message.deadline_unix_ns,
         tenant=message.tenant or DEFAULT_TENANT,
+        request_digest=message.request_digest,
     )
 
 

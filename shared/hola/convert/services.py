@@ -122,6 +122,12 @@ def router_info_to_pb(info: RouterInfo) -> router_pb2.RouterServiceInfoResponse:
         models=models,
         default_model=info.default_model,
         active_requests=info.active_requests,
+        queue_depth=info.queue_depth,
+        queue_limit=info.queue_limit,
+        tenant_requests=info.tenant_requests,
+        tenant_limit=info.tenant_limit,
+        tenant_rate_per_s=info.tenant_rate_per_s,
+        tenant_burst=info.tenant_burst,
     )
 
 
@@ -137,4 +143,10 @@ def router_info_from_pb(message: router_pb2.RouterServiceInfoResponse) -> Router
         ),
         default_model=message.default_model,
         active_requests=message.active_requests,
+        queue_depth=message.queue_depth,
+        queue_limit=message.queue_limit,
+        tenant_requests=message.tenant_requests,
+        tenant_limit=message.tenant_limit,
+        tenant_rate_per_s=message.tenant_rate_per_s,
+        tenant_burst=message.tenant_burst,
     )

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateJob(_message.Message):
-    __slots__ = ("request_id", "model", "prompt", "prompt_token_ids", "sampling", "speculation", "accepted_unix_ns", "deadline_unix_ns", "tenant")
+    __slots__ = ("request_id", "model", "prompt", "prompt_token_ids", "sampling", "speculation", "accepted_unix_ns", "deadline_unix_ns", "tenant", "request_digest")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,7 @@ class GenerateJob(_message.Message):
     ACCEPTED_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     prompt: str
@@ -27,7 +28,8 @@ class GenerateJob(_message.Message):
     accepted_unix_ns: int
     deadline_unix_ns: int
     tenant: str
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParams, _Mapping]] = ..., accepted_unix_ns: _Optional[int] = ..., deadline_unix_ns: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
+    request_digest: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParams, _Mapping]] = ..., accepted_unix_ns: _Optional[int] = ..., deadline_unix_ns: _Optional[int] = ..., tenant: _Optional[str] = ..., request_digest: _Optional[str] = ...) -> None: ...
 
 class DrafterServiceGenerateRequest(_message.Message):
     __slots__ = ("job",)

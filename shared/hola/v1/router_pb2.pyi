@@ -91,13 +91,25 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., context_length: _Optional[int] = ...) -> None: ...
 
 class RouterServiceInfoResponse(_message.Message):
-    __slots__ = ("version", "models", "default_model", "active_requests")
+    __slots__ = ("version", "models", "default_model", "active_requests", "queue_depth", "queue_limit", "tenant_requests", "tenant_limit", "tenant_rate_per_s", "tenant_burst")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_MODEL_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    TENANT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TENANT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    TENANT_RATE_PER_S_FIELD_NUMBER: _ClassVar[int]
+    TENANT_BURST_FIELD_NUMBER: _ClassVar[int]
     version: str
     models: _containers.RepeatedCompositeFieldContainer[ModelInfo]
     default_model: str
     active_requests: int
-    def __init__(self, version: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., default_model: _Optional[str] = ..., active_requests: _Optional[int] = ...) -> None: ...
+    queue_depth: int
+    queue_limit: int
+    tenant_requests: int
+    tenant_limit: int
+    tenant_rate_per_s: float
+    tenant_burst: int
+    def __init__(self, version: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., default_model: _Optional[str] = ..., active_requests: _Optional[int] = ..., queue_depth: _Optional[int] = ..., queue_limit: _Optional[int] = ..., tenant_requests: _Optional[int] = ..., tenant_limit: _Optional[int] = ..., tenant_rate_per_s: _Optional[float] = ..., tenant_burst: _Optional[int] = ...) -> None: ...
