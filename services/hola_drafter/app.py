@@ -12,7 +12,8 @@ from hola.config import Settings
 from hola.engines.worker import EngineWorker
 from hola.ports import Bus, VerifierPort
 from hola.rpc.server import RpcServer, RpcService
-from hola.rpc.verifier_client import GrpcVerifier
+from hola.rpc.verifier_pool import VerifierPool
+from hola.rpc.verifier_sources import REGISTRY
 from hola.telemetry import Metrics
 from hola.v1 import drafter_pb2, drafter_pb2_grpc
 from hola_drafter.drafter import Drafter, DraftModel
@@ -74,7 +75,7 @@ class DrafterApp:
         settings = self._settings
         model = self._model or await self._load_model()
         bus = self._bus or await self._open_bus()
-        verifier = self._verifier or self._open_verifier()
+        verifier = self._verifier or self._open_verifier(bus)
         engine_worker = EngineWorker("draft")
         self._opened.push_async_callback(engine_worker.close, settings.drain_s)
         self._drafter = Drafter(
@@ -133,8 +134,10 @@ class DrafterApp:
         self._opened.push_async_callback(bus.close)
         return bus
 
-    def _open_verifier(self) -> VerifierPort:
-        verifier = GrpcVerifier(self._settings.verifier, self._settings)
+    def _open_verifier(self, bus: Bus) -> VerifierPort:
+        spec = self._settings.verifier
+        registry = bus.registry if spec == REGISTRY else None
+        verifier = VerifierPool(spec, self._settings, registry=registry, metrics=self._metrics)
         self._opened.push_async_callback(verifier.close)
         return verifier
 

@@ -14,9 +14,16 @@ from hola.convert import (
     verifier_request_to_pb,
     verifier_response_from_pb,
 )
-from hola.errors import HolaError, InvalidRequest, SessionLost, VerifierUnavailable
+from hola.errors import (
+    BadAnswer,
+    HolaError,
+    InvalidRequest,
+    ProtocolViolation,
+    SessionLost,
+    VerifierUnavailable,
+)
 from hola.ports import VerifierLink
-from hola.rpc.channel import call_metadata, open_channel, parse_address, wait_ready
+from hola.rpc.channel import call_metadata, open_channel, parse_address
 from hola.rpc.errors import error_from_call
 from hola.types import CancelSession, VerifierInfo, VerifierRequest, VerifierResponse
 from hola.v1 import verifier_pb2, verifier_pb2_grpc
@@ -42,44 +49,90 @@ class GrpcVerifier:
         """As configured."""
         return self._address
 
-    async def info(self) -> VerifierInfo:
-        """Raises VerifierUnavailable, and what the verifier refused with."""
-        stub = verifier_pb2_grpc.VerifierServiceStub(await self._connected())
+    async def info(self, timeout_s: float | None = None) -> VerifierInfo:
+        """Raises VerifierUnavailable, BadAnswer, and what the verifier refused with.
+
+        `timeout_s` bounds connecting and asking (HOLA_CONNECT_TIMEOUT_S and HOLA_RPC_TIMEOUT_S if
+        None).
+        """
+        stub = verifier_pb2_grpc.VerifierServiceStub(await self._connected(timeout_s))
         try:
             answer = await stub.Info(
                 verifier_pb2.VerifierServiceInfoRequest(),
-                timeout=self._settings.rpc_timeout_s,
+                timeout=timeout_s or self._settings.rpc_timeout_s,
                 metadata=call_metadata(),
             )
         except grpc.aio.AioRpcError as error:
             raise error_from_call(error, self._unavailable) from None
+        except asyncio.CancelledError:
+            raise _cut("the channel was closed") from None
+        if answer is None:
+            raise BadAnswer(f"verifier {self._address} answered Info with no message")
         return verifier_info_from_pb(answer)
 
-    async def connect(self, session_id: str = "", *, fingerprint: str = "") -> VerifierLink:
-        """A new stream. Raises VerifierUnavailable when there is no connection in time."""
-        stub = verifier_pb2_grpc.VerifierServiceStub(await self._connected())
+    async def connect(
+        self,
+        session_id: str = "",
+        *,
+        fingerprint: str = "",
+        timeout_s: float | None = None,
+        patient: bool = True,
+    ) -> VerifierLink:
+        """A new stream. Raises VerifierUnavailable when there is no connection in time.
+
+        `timeout_s` None is HOLA_CONNECT_TIMEOUT_S. Not `patient`, the first attempt that is
+        refused ends it: where there are other verifiers, waiting for this one makes no sense.
+        """
+        channel = await self._connected(timeout_s, patient=patient)
+        stub = verifier_pb2_grpc.VerifierServiceStub(channel)
         link = _GrpcLink(stub.Verify(metadata=call_metadata()), self._settings)
         self._links.add(link)
         link.call.add_done_callback(lambda _: self._links.discard(link))
         return link
 
-    async def close(self) -> None:
-        """Close all links, then the channel. Idempotent."""
-        for link in list(self._links):
-            await link.close()
+    async def reset(self) -> None:
+        """Cut all links and the connection under them; the next use makes a new one.
+
+        For a peer that has fallen silent: its old connection can look sound for minutes.
+        """
         if self._channel is not None:
             channel, self._channel = self._channel, None
             await channel.close()
 
-    async def _connected(self) -> grpc.aio.Channel:
+    async def close(self) -> None:
+        """Close all links, then the channel. Idempotent."""
+        try:
+            for link in list(self._links):
+                await link.close()
+        finally:
+            await self.reset()
+
+    async def _connected(
+        self, timeout_s: float | None = None, *, patient: bool = True
+    ) -> grpc.aio.Channel:
         if self._channel is None:
             self._channel = open_channel(
                 self._address, self._settings, service=_SERVICE, idempotent=("Info",)
             )
-        timeout_s = self._settings.connect_timeout_s
-        missing = self._unavailable(f"no connection within {timeout_s:g} s")
-        await wait_ready(self._channel, timeout_s, missing)
-        return self._channel
+        timeout_s = timeout_s or self._settings.connect_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._ready(self._channel, patient)
+        except TimeoutError:
+            raise self._unavailable(f"no connection within {timeout_s:g} s") from None
+        except grpc.aio.UsageError:  # closed by `reset` or `close` meanwhile
+            raise self._unavailable("the channel was closed") from None
+
+    async def _ready(self, channel: grpc.aio.Channel, patient: bool) -> grpc.aio.Channel:
+        state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.SHUTDOWN:
+                raise self._unavailable("the channel was closed")
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not patient:
+                raise self._unavailable("no connection")
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
+        return channel
 
     def _unavailable(self, why: str) -> HolaError:
         return VerifierUnavailable(f"verifier {self._address}: {why}", address=self._address)
@@ -121,10 +174,10 @@ class _GrpcLink:
         except TimeoutError:
             raise self._silent() from None
         except asyncio.CancelledError:
-            raise self._cut() from None
+            raise _cut("the link was closed") from None
 
     async def receive(self) -> VerifierResponse:
-        """Next answer. Raises the HolaError the verifier ended with, or SessionLost."""
+        """Next answer. Raises the HolaError the verifier ended with, SessionLost or BadAnswer."""
         try:
             async with asyncio.timeout(self._answer_timeout_s):
                 answer = await self.call.read()
@@ -133,10 +186,10 @@ class _GrpcLink:
         except TimeoutError:
             raise self._silent() from None
         except asyncio.CancelledError:
-            raise self._cut() from None
+            raise _cut("the link was closed") from None
         if answer is grpc.aio.EOF:
             raise await self._ended()
-        return verifier_response_from_pb(answer)
+        return _understood(answer)
 
     async def close(self) -> None:
         """End the stream: orderly after CancelSession, else by cutting it. Idempotent."""
@@ -166,9 +219,22 @@ class _GrpcLink:
     def _silent(self) -> HolaError:
         return SessionLost(f"the verifier did not answer within {self._answer_timeout_s:g} s")
 
-    def _cut(self) -> BaseException:
-        """What a CancelledError means: this task's own cancellation, or `close` elsewhere."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            return asyncio.CancelledError()
-        return SessionLost("the link was closed")
+
+def _understood(answer: verifier_pb2.VerifyResponse | None) -> VerifierResponse:
+    """The answer; raises what a Failure carries, BadAnswer when it is no answer at all."""
+    if answer is None:  # grpc's name for bytes that could not be parsed
+        raise BadAnswer("the verifier's bytes are not a message of this call")
+    try:
+        return verifier_response_from_pb(answer)
+    except ProtocolViolation as wrong:
+        if answer.HasField("failed"):
+            raise  # the verifier's word about us
+        raise BadAnswer(f"the verifier broke the contract: {wrong.message}") from None
+
+
+def _cut(why: str) -> BaseException:
+    """What a CancelledError means: this task's own cancellation, or a `close` elsewhere."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return asyncio.CancelledError()
+    return SessionLost(why)
