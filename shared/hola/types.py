@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
+
+from hola.enums import (
+    Exactness as Exactness,
+    FinishReason as FinishReason,
+    Mode as Mode,
+    Outage as Outage,
+    Outcome as Outcome,
+    RetrievalPlan as RetrievalPlan,
+)
 
 DEFAULT_MAX_TOKENS = 256
 DEFAULT_TENANT = "default"
 DEFAULT_ENTROPY_THRESHOLD = 1.5
 MAX_BLOCK_TOKENS = 64
-
-
-class Exactness(enum.IntEnum):
-    """How far the text may be trusted to be the target's own (values as in common.proto)."""
-
-    EXACT = 1
-    DEGRADED = 2
-    GATED = 3
-    UNVERIFIED = 4
-
-
-class Mode(enum.IntEnum):
-    """How draft tokens become output."""
-
-    EXACT = 1
-    GATED = 2
-
-
-class Outage(enum.IntEnum):
-    """What a request does while no verifier can be reached."""
-
-    WAIT = 1
-    FAIL = 2
-    LOCAL = 3
-
-
-class Outcome(enum.IntEnum):
-    """What became of the proposal for one position."""
-
-    ACCEPTED = 1
-    CORRECTED = 2
-    BONUS = 3
-    PLAIN = 4
-    UNVERIFIED = 5
-
-
-class FinishReason(enum.IntEnum):
-    """Why a stream ended without error."""
-
-    STOP_TOKEN = 1
-    STOP_STRING = 2
-    LENGTH = 3
-    CANCELLED = 4
-
-
-class RetrievalPlan(enum.IntEnum):
-    """How much is retrieved for a request."""
-
-    NONE = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

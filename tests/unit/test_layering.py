@@ -20,7 +20,7 @@ COMPOSERS = {"hola_cli", "hola_bench"}  # may import services: they compose them
 MODEL_LIBRARIES = {"onnxruntime", "onnxruntime_genai", "torch", "transformers", "tokenizers"}
 # Here a function may import a model library: to export, compress or report versions.
 LAZY_MODEL_PACKAGES = {"hola_cli", "hola_bench", "hola_compressor"}
-PURE_HOLA = ("hola.speculation", "hola.types", "hola.errors", "hola.ports")
+PURE_HOLA = ("hola.speculation", "hola.enums", "hola.types", "hola.errors", "hola.ports")
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -51,7 +51,7 @@ class Module:
     @property
     def is_pure(self) -> bool:
         stem = Path(self.path).stem
-        return within(self.name, "hola.speculation", "hola.types") or stem in {"policy", "pacing"}
+        return within(self.name, "hola.speculation", "hola.types", "hola.enums") or stem in {"policy", "pacing"}
 
     @property
     def is_servicer(self) -> bool:
