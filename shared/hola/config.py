@@ -124,9 +124,46 @@ class Settings(BaseSettings):
         le=86400,
         description="seconds between pings; half of it unanswered, 10 at most, ends a connection",
     )
-    insecure: bool = Field(
-        False, description="1: serve plaintext on addresses other machines can reach"
+    tls_cert: str = Field("", description="file: this process's certificate and its chain, PEM")
+    tls_key: str = Field("", description="file: the certificate's private key, PEM, not encrypted")
+    tls_ca: str = Field(
+        "",
+        description="file: authorities whose certificates are trusted, PEM; set: channels use TLS",
     )
+    tls_server_name: str = Field(
+        "", description="name a server's certificate must have; empty: the host that is called"
+    )
+    client_certs: Literal["auto", "require", "off"] = Field(
+        "auto",
+        description="ask callers for a certificate; auto: unless they show a key or token instead",
+    )
+    api_keys: str = Field(
+        "", description="file: hashed API keys of a router's and drafter's clients"
+    )
+    jwks: str = Field("", description="file: public keys (JWKS) of the issuer of clients' tokens")
+    jwt_issuer: str = Field("", description="issuer that clients' tokens must name")
+    jwt_audience: str = Field("", description="audience that clients' tokens must name")
+    jwt_tenant_claim: str = Field(
+        "tenant", min_length=1, description="claim of a token that holds the tenant"
+    )
+    token: str = Field("", repr=False, description="API key or token that a client shows")
+    token_file: str = Field("", description="file with HOLA_TOKEN instead, read for every call")
+    health_listen: str = Field(
+        "", description="host:port of a plaintext health service and nothing else; empty: none"
+    )
+    reflection: bool = Field(
+        False, description="1: serve reflection though callers are authenticated"
+    )
+    max_calls_per_tenant: int = Field(
+        256, ge=1, description="calls an authenticated tenant runs at a time on one server"
+    )
+    connection_age_s: float = Field(
+        3600, ge=1, description="seconds until new calls need a new connection; streams go on"
+    )
+    connection_idle_s: float = Field(
+        600, ge=1, description="seconds until a server hangs up on a connection without calls"
+    )
+    insecure: bool = Field(False, description="1: plaintext to and from other machines is allowed")
     metrics_listen: str = Field("", description="host:port of /metrics; empty: none")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe message that is logged"
