@@ -17,12 +17,19 @@ MAX_STOP_TOKENS = 64
 MAX_TIER_NAMES = 16
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def check_request_id(request_id: str) -> None:
     """Raise InvalidRequest unless it is 1 to 128 characters of [A-Za-z0-9._-]."""
     if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
         raise _refuse(InvalidRequest, "request_id", request_id, "1 to 128 of [A-Za-z0-9._-]")
+
+
+def check_tenant(tenant: str) -> None:
+    """Raises InvalidRequest unless the tenant is 1 to 64 characters of [A-Za-z0-9._-]."""
+    if not _TENANT.fullmatch(tenant):
+        raise _refuse(InvalidRequest, "tenant", tenant, "1 to 64 characters of [A-Za-z0-9._-]")
 
 
 def check_sampling(params: SamplingParams, vocab_size: int | None = None) -> None:

@@ -125,10 +125,10 @@ class MemoryBackend:
         self._now += seconds
 
     async def add_job(self, payload: bytes) -> None:
-        self._store.add_job(payload)
+        self._store.add_job("default", payload)
 
     async def dead_letters(self) -> list[tuple[bytes, str]]:
-        return list(self._store.dead_letters)
+        return [(each.payload, each.reason) for each in self._store.dead_letters.values()]
 
     async def close(self) -> None:
         for bus in self._buses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hola.bus.redis_fleet import RedisQuota, RedisRegistry
 from hola.bus.redis_follow import JournalReader
 from hola.bus.redis_jobs import RedisJobs
 from hola.bus.redis_journal import RedisJournal
@@ -23,6 +24,8 @@ class RedisBus:
         self._reader = JournalReader(self._link)
         self._journal = RedisJournal(self._link, self._reader)
         self._jobs = RedisJobs(self._link, self._journal)
+        self._quota = RedisQuota(self._link)
+        self._registry = RedisRegistry(self._link)
 
     @property
     def jobs(self) -> RedisJobs:
@@ -33,6 +36,16 @@ class RedisBus:
     def journal(self) -> RedisJournal:
         """The token journals."""
         return self._journal
+
+    @property
+    def quota(self) -> RedisQuota:
+        """The token buckets."""
+        return self._quota
+
+    @property
+    def registry(self) -> RedisRegistry:
+        """The verifiers."""
+        return self._registry
 
     async def ping(self) -> None:
         """Raises BusUnavailable when Redis does not answer for retry_s."""

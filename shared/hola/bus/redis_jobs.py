@@ -13,11 +13,11 @@ from redis.exceptions import ResponseError
 from hola.bus import rules, scripts
 from hola.bus.redis_journal import RedisJournal
 from hola.bus.redis_link import Argument, RawEntry, RedisLink, is_no_group, milliseconds
-from hola.bus.streams import GROUP, PAYLOAD_FIELD
+from hola.bus.streams import GROUP, PAYLOAD_FIELD, REASON_FIELD, parse_id
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
-from hola.types import Delivery, GenerateJob
+from hola.types import DeadLetter, Delivery, GenerateJob
 
 FORGOTTEN_CONSUMER_S = 24 * 3600.0
 RELEASED_IDLE_S = 30 * 24 * 3600.0  # longer than any job_idle_s
@@ -68,10 +68,11 @@ class RedisJobs:
             limits.queue_limit,
             running_ms,
             uuid.uuid4().hex,
+            job.tenant,
+            job.request_digest,
         ]
-        reply = await self._link.call(
-            lambda _: self._publish([keys.jobs, keys.journal(job.request_id)], arguments)
-        )
+        places = [keys.jobs, keys.journal(job.request_id), keys.request(job.request_id)]
+        reply = await self._link.call(lambda _: self._publish(places, arguments))
         if reply == b"DUPLICATE":
             raise rules.duplicate(job.request_id)
         if reply == b"FULL":
@@ -99,7 +100,8 @@ class RedisJobs:
 
         Raises Fenced when another consumer has it by now, BusUnavailable.
         """
-        keys = [self._link.keys.jobs, self._link.keys.journal(delivery.job.request_id)]
+        names, request_id = self._link.keys, delivery.job.request_id
+        keys = [names.jobs, names.journal(request_id), names.request(request_id)]
         running_ms = milliseconds(self._link.limits.running_ttl_s)
         arguments: list[Argument] = [GROUP, consumer, delivery.token, running_ms]
         if await self._in_group(lambda: self._renew(keys, arguments)) == b"LOST":
@@ -119,9 +121,37 @@ class RedisJobs:
         arguments: list[Argument] = [GROUP, delivery.token]
         await self._link.call(lambda _: self._ack([self._link.keys.jobs], arguments))
 
-    async def depth(self) -> int:
-        """Jobs waiting or running. Raises BusUnavailable."""
+    async def depth(self, tenant: str = "") -> int:
+        """Jobs waiting or running, of every tenant. Raises BusUnavailable."""
         return int(await self._link.call(lambda _: self._link.commands.xlen(self._link.keys.jobs)))
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """The youngest jobs that were given up, youngest first. Raises BusUnavailable."""
+        key = self._link.keys.dead_letters
+        found = await self._link.call(
+            lambda _: self._link.commands.xrevrange(key, count=max(limit, 1))
+        )
+        return [_letter(raw) for raw in cast(list[RawEntry], found)[: max(limit, 0)]]
+
+    async def replay(self, dead_letter_id: str) -> GenerateJob:
+        """Queue a dead letter's job again, under its request id and with a new journal.
+
+        The letter is gone then. Raises UnknownRequest when there is none of this id,
+        ProtocolViolation when its payload cannot be read, DuplicateRequest while another run of
+        the request has not ended, and as `publish`.
+        """
+        key = self._link.keys.dead_letters
+        found = await self._link.entries(key, dead_letter_id, dead_letter_id, 1)
+        if not found:
+            raise rules.no_letter(dead_letter_id)
+        job = decode_job(found[0][1].get(PAYLOAD_FIELD, b""))
+        if not await self._journal.has_ended(job.request_id):
+            raise rules.duplicate(job.request_id)
+        journal = self._link.keys.journal(job.request_id)
+        await self._link.call(lambda _: self._link.commands.delete(journal))
+        await self.publish(job)
+        await self._link.call(lambda _: self._link.commands.xdel(key, dead_letter_id))
+        return job
 
     async def _stale(self, consumer: str) -> _Raw | None:
         arguments: list[Argument] = [GROUP, consumer, milliseconds(self._link.limits.job_idle_s)]
@@ -210,6 +240,22 @@ class RedisJobs:
             arguments: list[Argument] = [GROUP, milliseconds(FORGOTTEN_CONSUMER_S)]
             await self._in_group(lambda: self._prune([self._link.keys.jobs], arguments))
             self._is_pruned = True
+
+
+def _letter(raw: RawEntry) -> DeadLetter:
+    letter_id, fields = raw
+    payload = fields.get(PAYLOAD_FIELD, b"")
+    try:
+        tenant = decode_job(payload).tenant
+    except ProtocolViolation:
+        tenant = ""
+    return DeadLetter(
+        id=letter_id.decode(),
+        reason=fields.get(REASON_FIELD, b"").decode(errors="replace"),
+        request_id=request_id_of(payload),
+        tenant=tenant,
+        died_unix_ms=parse_id(letter_id)[0],
+    )
 
 
 def _payload(fields: list[Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import cast
 
 from hola.bus import rules, scripts
@@ -85,6 +85,14 @@ class RedisJournal:
             return is_terminal(decode_entry(last[0][1].get(PAYLOAD_FIELD, b"")))
         return not await self._link.call(lambda _: self._link.commands.exists(key))
 
+    async def owner(self, request_id: str) -> str:
+        """The tenant that published the request. Raises UnknownRequest, BusUnavailable."""
+        return await self._field(request_id, "tenant")
+
+    async def digest(self, request_id: str) -> str:
+        """The `request_digest` of the job it was published with. Raises as `owner`."""
+        return await self._field(request_id, "digest")
+
     async def attend(self, request_id: str, for_s: float) -> None:
         """Note that a client is attached to the request, at some router, for the next seconds.
 
@@ -119,18 +127,27 @@ class RedisJournal:
         """
         return self._reader.follow(request_id)
 
+    async def _field(self, request_id: str, name: str) -> str:
+        key = self._link.keys.request(request_id)
+        found = await self._link.call(
+            lambda _: cast(Awaitable[bytes | None], self._link.commands.hget(key, name))
+        )
+        if found is None:
+            raise rules.unknown(request_id)
+        return found.decode()
+
     async def _write(
         self, request_id: str, position: str, entry: JournalEntry, known: Known | None
     ) -> None:
         limits, ended = self._link.limits, is_terminal(entry)
         ttl = milliseconds(limits.journal_ttl_s if ended else limits.running_ttl_s)
         payload, last_id = encode_entry(entry), known.last_id if known else ""
-        key = self._link.keys.journal(request_id)
+        keys = [self._link.keys.journal(request_id), self._link.keys.request(request_id)]
 
         async def write(is_repeated: bool) -> bytes:
             arguments: list[Argument] = [position, payload, ttl, int(ended), limits.journal_limit]
             found: bytes = await self._append(
-                [key], [*arguments, last_id, int(is_repeated), SEAL_ID]
+                keys, [*arguments, last_id, int(is_repeated), SEAL_ID]
             )
             return found
 

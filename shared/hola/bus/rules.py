@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
 from hola.bus.streams import Known, check_correction, is_terminal
-from hola.convert import failure_of
+from hola.convert import decode_record, failure_of
 from hola.errors import (
     BusUnavailable,
+    ConfigError,
     DuplicateRequest,
     Fenced,
     HolaError,
     Overloaded,
+    ProtocolViolation,
+    QuotaExceeded,
     UnknownRequest,
 )
+from hola.telemetry import get_logger
 from hola.types import (
     Correction,
     Exactness,
@@ -28,11 +33,15 @@ from hola.types import (
     TierCounts,
     TokenEvent,
     Tokens,
+    VerifierRecord,
 )
+
+log = get_logger(__name__)
 
 BUS_WRITER = "bus"
 MAX_KNOWN = 4096
 RETRY_AFTER_MS = 1000
+ROUNDING_S = 1e-6
 
 
 class KnownEnds:
@@ -83,15 +92,19 @@ class Continuity:
         request's new owner writes what was lost once more. Raises ProtocolViolation when settled
         tokens are corrected.
         """
-        event = entry.event
-        is_behind = isinstance(event, Tokens) and event.position != self.written
-        if is_behind or (isinstance(event, Correction) and event.position > self.written):
-            text = f"the journal goes on at {event.position}, {self.written} tokens were read"
-            raise BusUnavailable(text, expected=self.written, got=event.position)
-        if isinstance(event, Correction):
-            check_correction(event, self.known)
+        match entry.event:
+            case Tokens(position=place) if place != self.written:
+                raise self._gap(place)
+            case Correction(position=place) if place > self.written:
+                raise self._gap(place)
+            case Correction() as correction:
+                check_correction(correction, self.known)
         self.known = self.known.after(position or self.known.last_id, entry)
         return entry
+
+    def _gap(self, place: int) -> BusUnavailable:
+        text = f"the journal goes on at {place}, {self.written} tokens were read"
+        return BusUnavailable(text, expected=self.written, got=place)
 
 
 def cancellation(entries: Sequence[JournalEntry]) -> JournalEntry:
@@ -164,6 +177,34 @@ def queue_full(limit: int) -> Overloaded:
     return Overloaded(
         f"the queue holds {limit} jobs, its limit", limit=limit, retry_after_ms=RETRY_AFTER_MS
     )
+
+
+def tenant_queue_full(tenant: str, limit: int) -> QuotaExceeded:
+    """The error of a publisher whose tenant has its share of the queue."""
+    text = f"{limit} jobs of tenant {tenant} wait or run, its limit"
+    return QuotaExceeded(text, tenant=tenant, limit=limit, retry_after_ms=RETRY_AFTER_MS)
+
+
+def no_letter(dead_letter_id: str) -> UnknownRequest:
+    """The error of whoever replays a dead letter that is not there (any more)."""
+    return UnknownRequest(f"no dead letter {dead_letter_id!r}", dead_letter=dead_letter_id)
+
+
+def check_bucket(rate_per_s: float, burst: int) -> None:
+    """Raises ConfigError on a rate or a burst that never gives a token."""
+    if not (math.isfinite(rate_per_s) and rate_per_s > 0 and burst >= 1):
+        raise ConfigError(f"quota: {rate_per_s} tokens per second, at most {burst}, gives none")
+
+
+def readable(payloads: Sequence[bytes]) -> tuple[VerifierRecord, ...]:
+    """The records among the payloads; what cannot be read is logged and left out."""
+    found = []
+    for payload in payloads:
+        try:
+            found.append(decode_record(payload))
+        except ProtocolViolation as error:
+            log.warning("registry_record_unreadable", message=error.message)
+    return tuple(found)
 
 
 def journal_full(limit: int) -> Overloaded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# KEYS jobs, journal. ARGV payload, queue limit, journal TTL ms, nonce.
+# KEYS jobs, journal, request. ARGV payload, queue limit, journal TTL ms, nonce, tenant, digest.
 # The journal is created here, empty, so that its existence is the idempotency key. It is a stream
 # without entries, kept by a consumer group named after this publication: a publisher that lost the
 # answer tries again with the same nonce and recognises its own work.
@@ -16,6 +16,8 @@ end
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 'FULL' end
 redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[4], '0', 'MKSTREAM')
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('HSET', KEYS[3], 'tenant', ARGV[5], 'digest', ARGV[6])
+redis.call('PEXPIRE', KEYS[3], ARGV[3])
 redis.call('XADD', KEYS[1], '*', 'p', ARGV[1])
 return 'OK'
 """
@@ -32,13 +34,14 @@ while true do
 end
 """
 
-# KEYS jobs, journal. ARGV group, consumer, id, journal TTL ms. An ended journal keeps its own TTL:
-# the job is acknowledged right after its end, so a heartbeat cannot meet one for long.
+# KEYS jobs, journal, request. ARGV group, consumer, id, journal TTL ms. An ended journal keeps its
+# own TTL: the job is acknowledged right after its end, so a heartbeat cannot meet one for long.
 RENEW = """
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
 if not pending or pending[2] ~= ARGV[2] then return 'LOST' end
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID')
 redis.call('PEXPIRE', KEYS[2], ARGV[4], 'GT')
+redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT')
 return 'OK'
 """
 
@@ -76,10 +79,10 @@ end
 return 'OK'
 """
 
-# KEYS journal. ARGV id, payload, TTL ms, terminal (0/1), entry limit, last id known to the writer
-# ('' unknown), repeated (0/1), seal id. XADD itself refuses an id that is not the highest; the
-# comparison before it also catches a journal that lost its tail. A repeated command finds its own
-# entry and is content.
+# KEYS journal, request. ARGV id, payload, TTL ms, terminal (0/1), entry limit, last id known to the
+# writer ('' unknown), repeated (0/1), seal id. XADD itself refuses an id that is not the highest;
+# the comparison before it also catches a journal that lost its tail. A repeated command finds its
+# own entry and is content.
 APPEND = """
 local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if ARGV[7] == '1' and top and top[1] == ARGV[1] and top[2][2] == ARGV[2] then return 'OK' end
@@ -94,5 +97,55 @@ if type(added) == 'table' and added.err then
 end
 if ARGV[4] == '1' then redis.call('XSETID', KEYS[1], ARGV[8]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return 'OK'
+"""
+
+# KEYS bucket. ARGV microseconds per token, burst. A bucket is the time at which it is full again.
+# Replies with the microseconds until there is a token; 0 when one was taken.
+SPEND = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local step, room = tonumber(ARGV[1]), ARGV[1] * ARGV[2]
+local full = math.max(tonumber(redis.call('GET', KEYS[1])) or now, now)
+local wait = math.min(full, now + room) + step - now - room
+if wait > 1 then return math.ceil(wait) end
+full = full + step
+redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', math.ceil((full - now) / 1000))
+return 0
+"""
+
+# KEYS until, records. ARGV address, record, TTL ms, limit.
+ANNOUNCE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
+  redis.call('ZREM', KEYS[1], gone)
+  redis.call('HDEL', KEYS[2], gone)
+end
+while redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[4]) do
+  redis.call('HDEL', KEYS[2], redis.call('ZPOPMIN', KEYS[1])[1])
+end
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+redis.call('PEXPIREAT', KEYS[1], last)
+redis.call('PEXPIREAT', KEYS[2], last)
+return 'OK'
+"""
+
+# KEYS until, records. ARGV address.
+WITHDRAW = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+return redis.call('HDEL', KEYS[2], ARGV[1])
+"""
+
+# KEYS until, records. ARGV limit. The records that hold, by address.
+VERIFIERS = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local found = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'LIMIT', 0, ARGV[1])
+if #found == 0 then return found end
+table.sort(found)
+return redis.call('HMGET', KEYS[2], unpack(found))
 """

@@ -51,6 +51,8 @@ class BusLimits:
 
     queue_limit: int = 256
     """Jobs waiting or running; one more is Overloaded."""
+    tenant_queue_limit: int | None = None
+    """Of these, jobs of one tenant; one more is QuotaExceeded. None: all of them."""
     job_idle_s: float = 10.0
     """A job not renewed for so long is given to another consumer."""
     max_attempts: int = 5
@@ -64,6 +66,10 @@ class BusLimits:
     journal_limit: int = 2**20 + 2
     """Entries of a journal before its end; by default the longest legal request, token by token.
     One more is refused, not traded for the oldest: a client may still come back for those."""
+    bucket_limit: int = 4096
+    """Buckets a memory bus keeps before it forgets the full ones; on Redis they expire."""
+    registry_limit: int = 1024
+    """Verifiers in the registry; beyond, the one whose record expires first goes."""
     follower_buffer: int = 256
     """Entries held for a slow follower; beyond, it reads them from the journal again."""
     block_s: float = 2.0
@@ -76,8 +82,13 @@ class BusLimits:
     def __post_init__(self) -> None:
         for limit in fields(self):
             value = getattr(self, limit.name)
-            if not (math.isfinite(value) and value > 0):
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{limit.name}: {value} is not a positive number")
+
+    @property
+    def tenant_limit(self) -> int:
+        """Jobs of one tenant."""
+        return self.tenant_queue_limit or self.queue_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,19 @@ class Keys:
     def journal(self, request_id: str) -> str:
         """The stream of one request's events; it exists, empty, from publication on."""
         return f"{self.prefix}:{{{request_id}}}:journal"
+
+    def request(self, request_id: str) -> str:
+        """The hash of what is known of a request besides its journal; kept as long as that."""
+        return f"{self.prefix}:{{{request_id}}}:request"
+
+    def bucket(self, bucket: str) -> str:
+        """When a quota's bucket is full again."""
+        return f"{self.prefix}:quota:{bucket}"
+
+    @property
+    def registry(self) -> tuple[str, str]:
+        """The verifiers: a sorted set of when each record expires, and a hash of the records."""
+        return (f"{self.prefix}:{{verifiers}}:until", f"{self.prefix}:{{verifiers}}:records")
 
     def attended(self, request_id: str) -> str:
         """A note, short-lived, that a client is attached to a request."""

@@ -1,0 +1,177 @@
+"""The job queue in memory; behaves as hola.bus.redis_jobs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+
+from hola.bus import rules
+from hola.bus.memory_journal import MemoryJournal
+from hola.bus.memory_store import MemoryStore, StoredJob, StoredLetter
+from hola.bus.streams import BusLimits
+from hola.convert import decode_job, encode_job, request_id_of
+from hola.errors import HolaError, ProtocolViolation, UnknownRequest
+from hola.telemetry import get_logger
+from hola.types import DeadLetter, Delivery, GenerateJob
+from hola.validate import check_tenant
+
+log = get_logger(__name__)
+
+
+class MemoryJobs:
+    """ports.JobQueue in memory."""
+
+    def __init__(self, store: MemoryStore, limits: BusLimits, journal: MemoryJournal) -> None:
+        self._store = store
+        self._limits = limits
+        self._journal = journal
+
+    async def publish(self, job: GenerateJob) -> None:
+        """Queue a job exactly once per request id, and create its journal.
+
+        Raises DuplicateRequest, Overloaded at the queue's limit, QuotaExceeded at the tenant's,
+        InvalidRequest on a value that does not fit the wire or a tenant that is no name.
+        """
+        check_tenant(job.tenant)
+        payload = encode_job(job)
+        if self._store.journal(job.request_id) is not None:
+            raise rules.duplicate(job.request_id)
+        self._queue(job, payload)
+
+    async def take(self, consumer: str, *, timeout_s: float) -> Delivery | None:
+        """Next job for `consumer`: first one whose consumer went silent, else a new one.
+
+        Among several, of the tenant with the fewest running jobs. A job delivered too often, or
+        one that cannot be read, goes to the dead letters on the way and its journal ends in a
+        Failure. None when nothing came within timeout_s.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            stored = self._next(consumer)
+            delivery = self._open(stored) if stored else None
+            left_s = deadline - time.monotonic()
+            if delivery is not None or (stored is None and left_s <= 0):
+                return delivery
+            if stored is None:
+                # In slices, so that a job gone stale meanwhile is not left waiting.
+                slice_s = min(left_s, self._limits.block_s, self._limits.job_idle_s / 2)
+                await self._store.jobs_changed.wait(slice_s)
+
+    async def renew(self, consumer: str, delivery: Delivery) -> None:
+        """Keep a job that takes longer than the queue's idle limit, and its journal.
+
+        Raises Fenced when another consumer has it by now.
+        """
+        stored = self._store.jobs.get(delivery.token)
+        if stored is None or stored.consumer != consumer:
+            raise rules.delivery_lost(delivery.token, consumer)
+        stored.delivered_at = self._store.clock()
+        journal = self._store.journal(delivery.job.request_id)
+        if journal is not None:
+            expires_at = self._store.clock() + self._limits.running_ttl_s
+            journal.expires_at = max(journal.expires_at, expires_at)
+
+    async def release(self, consumer: str, delivery: Delivery) -> None:
+        """Give a job back: the next take of any consumer gets it. Not counted as an attempt.
+
+        Nothing happens when another consumer has it by now.
+        """
+        stored = self._store.jobs.get(delivery.token)
+        if stored is not None and stored.consumer == consumer:
+            stored.attempts, stored.consumer = stored.attempts - 1, ""
+            stored.delivered_at = -math.inf
+            self._store.jobs_changed.set()
+
+    async def ack(self, delivery: Delivery) -> None:
+        """The job's effect is in the journal; forget it. Idempotent."""
+        self._store.drop_job(delivery.token)
+
+    async def depth(self, tenant: str = "") -> int:
+        """Jobs waiting or running; with `tenant` only that one's."""
+        return sum(tenant in ("", job.tenant) for job in self._store.jobs.values())
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """The youngest jobs that were given up, youngest first."""
+        youngest = list(reversed(self._store.dead_letters.items()))[: max(limit, 0)]
+        return [
+            DeadLetter(
+                id=letter_id,
+                reason=letter.reason,
+                request_id=request_id_of(letter.payload),
+                tenant=letter.tenant,
+                died_unix_ms=letter.died_unix_ms,
+            )
+            for letter_id, letter in youngest
+        ]
+
+    async def replay(self, dead_letter_id: str) -> GenerateJob:
+        """Queue a dead letter's job again, under its request id and with a new journal.
+
+        The letter is gone then. Raises UnknownRequest when there is none of this id,
+        ProtocolViolation when its payload cannot be read, DuplicateRequest while another run of
+        the request has not ended, and as `publish`.
+        """
+        letter = self._store.dead_letters.get(dead_letter_id)
+        if letter is None:
+            raise rules.no_letter(dead_letter_id)
+        job = decode_job(letter.payload)
+        if not await self._journal.has_ended(job.request_id):
+            raise rules.duplicate(job.request_id)
+        self._queue(job, letter.payload)
+        del self._store.dead_letters[dead_letter_id]
+        return job
+
+    def _queue(self, job: GenerateJob, payload: bytes) -> None:
+        limits, jobs = self._limits, self._store.jobs
+        if len(jobs) >= limits.queue_limit:
+            raise rules.queue_full(limits.queue_limit)
+        if sum(each.tenant == job.tenant for each in jobs.values()) >= limits.tenant_limit:
+            raise rules.tenant_queue_full(job.tenant, limits.tenant_limit)
+        self._store.add_journal(job, limits.running_ttl_s)
+        self._store.add_job(job.tenant, payload)
+
+    def _next(self, consumer: str) -> StoredJob | None:
+        now, jobs = self._store.clock(), list(self._store.jobs.values())
+        running = Counter(job.tenant for job in jobs if job.attempts > 0 or job.consumer)
+        rank = {tenant: i for i, tenant in enumerate(self._store.turns.order(running))}
+        stale = [job for job in jobs if self._is_stale(job, now)]
+        waiting = [job for job in jobs if job.attempts == 0]
+        found = min(stale or waiting, key=lambda job: rank[job.tenant], default=None)
+        if found is not None:
+            found.consumer, found.delivered_at = consumer, now
+            found.attempts += 1
+            self._store.turns.serve(found.tenant)
+        return found
+
+    def _is_stale(self, job: StoredJob, now: float) -> bool:
+        return job.attempts > 0 and now - job.delivered_at >= self._limits.job_idle_s
+
+    def _open(self, stored: StoredJob) -> Delivery | None:
+        """The delivery, or None when the job had to be buried."""
+        try:
+            job = decode_job(stored.payload)
+        except ProtocolViolation as error:
+            self._give_up(stored, request_id_of(stored.payload), error)
+            return None
+        if stored.attempts > self._limits.max_attempts:
+            self._give_up(stored, job.request_id, rules.worn_out(self._limits.max_attempts))
+            return None
+        return Delivery(job=job, token=stored.token, attempts=stored.attempts)
+
+    def _give_up(self, stored: StoredJob, request_id: str, error: HolaError) -> None:
+        log.error("job_given_up", request_id=request_id, reason=error.reason, message=error.message)
+        try:
+            self._journal.end(request_id, lambda _: rules.given_up(error))
+        except (UnknownRequest, ProtocolViolation) as ended:
+            log.warning("journal_not_ended", request_id=request_id, message=ended.message)
+        self._store.drop_job(stored.token)
+        letters = self._store.dead_letters
+        letters[self._store.next_id()] = StoredLetter(
+            payload=stored.payload,
+            reason=f"{error.reason}: {error.message}",
+            tenant=stored.tenant,
+            died_unix_ms=round(self._store.wall() * 1000),
+        )
+        while len(letters) > self._limits.dead_letter_limit:
+            letters.popitem(last=False)
