@@ -51,7 +51,10 @@ class Module:
     @property
     def is_pure(self) -> bool:
         stem = Path(self.path).stem
-        return within(self.name, "hola.speculation", "hola.types", "hola.enums") or stem in {"policy", "pacing"}
+        return within(self.name, "hola.speculation", "hola.types", "hola.enums") or stem in {
+            "policy",
+            "pacing",
+        }
 
     @property
     def is_servicer(self) -> bool:
