@@ -99,6 +99,25 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         256, ge=1, description="jobs or blocks that may wait; more are refused"
     )
+    tenant_rate: float = Field(
+        0, ge=0, description="requests per second that a tenant may begin; 0: any number"
+    )
+    tenant_burst: int = Field(
+        10, ge=1, description="requests at once, where HOLA_TENANT_RATE is set"
+    )
+    tenant_requests: int = Field(
+        0, ge=0, description="requests of a tenant waiting or running; 0: HOLA_QUEUE_LIMIT"
+    )
+    tenants: str = Field("", description="file: limits of tenants that have their own, TOML")
+    kv_share: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="part of its KV memory from which on a verifier is full for new requests",
+    )
+    unread_s: float = Field(
+        60, gt=0, description="seconds a client may leave its stream unread before it is cut"
+    )
     max_message_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, le=2**31 - 1, description="largest gRPC message, bytes"
     )
@@ -263,6 +282,8 @@ def _form(info: FieldInfo) -> str:
         for key in ("ge", "gt", "le")
         if (value := getattr(constraint, key, None)) is not None
     }
+    if "le" in bounds and "gt" in bounds:
+        return f"{word}, above {bounds['gt']}, at most {bounds['le']}"
     if "le" in bounds:
         return f"{word}, {bounds['ge']} to {bounds['le']}"
     if "ge" in bounds:
