@@ -14,7 +14,7 @@ from hola.errors import (
 )
 from hola.ports import EngineInfo
 from hola.types import MAX_BLOCK_TOKENS, Exactness, Open
-from hola.validate import check_sampling
+from hola.validate import check_sampling, check_tenant
 from hola_verifier.target import Target
 
 MAX_ID_CHARS = 128
@@ -35,6 +35,7 @@ def check_open(request: Open, target: Target) -> Exactness:
             f"session_id: {len(request.session_id)} characters, expected 1 to {MAX_ID_CHARS}",
             field="session_id",
         )
+    check_tenant(request.tenant)
     if request.model not in ("", target.model):
         raise UnknownModel(
             f"this verifier serves {target.model}, not {request.model[:MAX_ID_CHARS]}",

@@ -1,4 +1,4 @@
-"""The sessions of one target: admission, prefill in turns, verdicts, takeover and expiry."""
+"""The sessions of one target: admission, prefill in turns, verdicts, takeover, expiry, drain."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hola.speculation.verifier_session import VerifierSession
 from hola.telemetry import Metrics, get_logger
 from hola.types import DraftBlock, Open, Opened, Verdict, VerifierInfo
 from hola_verifier.admission import capacity_of, check_open
+from hola_verifier.door import Door
 from hola_verifier.table import RETRY_AFTER_MS, Entry, SessionTable
 from hola_verifier.target import Target
 
@@ -28,11 +29,17 @@ _END = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a host may use. `queue_limit` bounds the engine jobs waiting when a session opens."""
+    """What a host may use. `queue_limit` bounds the engine jobs waiting when a session opens.
+
+    `opening_s`: how long a stream may take to its Open. `ttl_s`: how long a session without a
+    message is kept. `spare_s`: how long it is kept while others need its room.
+    """
 
     max_sessions: int = 64
     kv_budget_bytes: int
     ttl_s: float = 120.0
+    opening_s: float = 10.0
+    spare_s: float = 30.0
     queue_limit: int = 256
 
 
@@ -62,12 +69,15 @@ class VerifierHost:
             max_sessions=limits.max_sessions,
             kv_budget_bytes=limits.kv_budget_bytes,
             ttl_ns=int(limits.ttl_s * 1e9),
+            spare_ns=int(limits.spare_s * 1e9),
         )
+        self.door = Door()
         self._releases: set[Release] = set()
         self._closed = False
         self._metrics.queue_depth.set_function(lambda: worker.depth)
         self._metrics.sessions.set_function(lambda: len(self._table))
         self._metrics.kv_bytes.set_function(lambda: self._table.kv_bytes)
+        self._metrics.draining.set_function(lambda: self.door.draining)
 
     def info(self) -> VerifierInfo:
         """What is served, and how loaded it is now."""
@@ -83,22 +93,24 @@ class VerifierHost:
             queue_depth=self._worker.depth,
             kv_bytes=self._table.kv_bytes,
             kv_budget_bytes=self._table.kv_budget_bytes,
+            draining=self.door.draining,
         )
 
     @property
-    def ttl_s(self) -> float:
-        """Seconds without a message after which a session is freed."""
-        return self._limits.ttl_s
+    def limits(self) -> Limits:
+        """As given."""
+        return self._limits
 
     async def open(self, owner: object, request: Open) -> tuple[Session, Opened]:
         """Start a session for the stream `owner`, or take over the one of this id; prefill it.
 
         Raises UnknownModel, TokenizerMismatch, FingerprintMismatch, InvalidRequest (and kinds),
-        MemoryBudgetExceeded, Overloaded, EngineFailure. Cancelling it stops the prefill after the
-        chunk under way; what has been computed is kept for a takeover.
+        MemoryBudgetExceeded, Overloaded, EngineFailure, SessionMoved. Cancelling it stops the
+        prefill after the chunk under way; what has been computed is kept for a takeover.
         """
         if self._closed:
             raise SessionLost("this verifier is shutting down", session_id=request.session_id)
+        self.door.check_staying(request.session_id)
         exactness = check_open(request, self._target)
         if self._worker.depth >= self._limits.queue_limit:
             raise Overloaded(
@@ -124,6 +136,7 @@ class VerifierHost:
             prefill_ns=prefill.compute_ns,
             queue_ns=prefill.queue_ns,
             cached_tokens=prefill.value,
+            queue_depth=self._worker.depth,
         )
 
     async def verify(self, owner: object, entry: Session, block: DraftBlock) -> Verdict:
@@ -143,7 +156,12 @@ class VerifierHost:
         self._metrics.verify_queue_seconds.observe(timed.queue_ns / 1e9)
         self._metrics.drafted_tokens.inc(len(block.tokens))
         self._metrics.accepted_tokens.inc(verdict.accepted)
-        return replace(verdict, compute_ns=timed.compute_ns, queue_ns=timed.queue_ns)
+        return replace(
+            verdict,
+            compute_ns=timed.compute_ns,
+            queue_ns=timed.queue_ns,
+            queue_depth=self._worker.depth,
+        )
 
     def detach(self, owner: object, entry: Session) -> None:
         """The stream broke: the session waits for a takeover until it expires or must make room."""
@@ -155,6 +173,11 @@ class VerifierHost:
         """Free a session in good order, if it is still this stream's."""
         if entry.owner is owner:
             self._release(entry, "done")
+
+    def move(self, owner: object, entry: Session) -> None:
+        """Free a session that goes on elsewhere, if it is still this stream's."""
+        if entry.owner is owner:
+            self._release(entry, "moved")
 
     def rounds(self, entry: Session) -> int:
         """Blocks verified since the session was opened last."""
@@ -183,7 +206,7 @@ class VerifierHost:
     def _claim(self, owner: object, request: Open) -> tuple[Session, list[Release]]:
         """The session to use, now owned by `owner`, and what has to be freed before."""
         capacity = capacity_of(request, self._target.engine.info)
-        existing = self._table.get(request.session_id)
+        existing = self._table.get(request.session_id, request.tenant)
         if existing is not None and existing.cache is not None and existing.capacity >= capacity:
             existing.owner = owner
             existing.used_ns = self._clock()
@@ -196,6 +219,7 @@ class VerifierHost:
             kv_bytes=capacity * self._target.engine.info.kv_bytes_per_token,
             used_ns=self._clock(),
             owner=owner,
+            tenant=request.tenant,
         )
         return entry, [self._free(gone, "evicted") for gone in self._table.admit(entry)]
 
@@ -213,10 +237,10 @@ class VerifierHost:
             try:
                 return await self._prefill(owner, entry, request)
             except MemoryBudgetExceeded as refused:
-                waiting = self._table.waiting()
-                if waiting:
-                    self._table.remove(waiting[0])
-                    leaving = [self._free(waiting[0], "evicted")]
+                idle = [each for each in self._table.idle(self._clock()) if each is not entry]
+                if idle:
+                    self._table.remove(idle[0])
+                    leaving = [self._free(idle[0], "evicted")]
                 elif len(self._table) > 1:
                     details = {**refused.details, "retry_after_ms": RETRY_AFTER_MS}
                     raise Overloaded(refused.message, **details) from refused
@@ -242,6 +266,7 @@ class VerifierHost:
         queue_ns, compute_ns = timed.queue_ns, timed.compute_ns
         more = True
         while more:
+            self.door.check_staying(entry.session_id)
             chunk = await self._run(entry, step)
             more = chunk.value
             queue_ns += chunk.queue_ns
@@ -274,7 +299,7 @@ class VerifierHost:
         """An engine job in the session's turn."""
         entry.running += 1
         try:
-            return await self._worker.run(call, key=entry.session_id)
+            return await self._worker.run(call, key=entry.key)
         finally:
             entry.running -= 1
             entry.used_ns = self._clock()
@@ -294,7 +319,7 @@ class VerifierHost:
             if entry.cache is not None:
                 entry.cache.close()
 
-        task = asyncio.create_task(self._worker.run(free, key=entry.session_id))
+        task = asyncio.create_task(self._worker.run(free, key=entry.key))
         self._releases.add(task)
         task.add_done_callback(self._released)
         return task

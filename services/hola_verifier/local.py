@@ -85,6 +85,7 @@ class _LocalLink:
             await asyncio.wait({self.task}, timeout=_GOODBYE_S)
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
+        self._stream.detach()  # a task that was cancelled before it began has not done it
 
     async def _serve(self) -> None:
         try:

@@ -20,24 +20,36 @@ class SessionStream:
         self._host = host
         self._session: Session | None = None
         self._opening = False
+        self._listening: asyncio.Timeout | None = None
+        host.door.enter(self)
 
     async def each(self, messages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
         """The caller's messages as they come.
 
-        Raises SessionLost when none came for as long as a session is kept: then it is gone, and a
-        silent stream must not stay for ever.
+        Raises SessionLost when none came for as long as a session is kept, or no Open soon: a
+        silent stream must not stay for ever. Raises SessionMoved once the verifier drains.
         """
         while True:
+            self._check_staying()
+            limit_s = self._limit_s()
             try:
-                async with asyncio.timeout(self._host.ttl_s):
+                async with asyncio.timeout(limit_s) as self._listening:
                     message = await anext(messages)
             except StopAsyncIteration:
                 return
             except TimeoutError:
+                self._check_staying()
                 raise SessionLost(
-                    f"the session was idle for {self._host.ttl_s:g} s: open it again"
+                    f"the session was idle for {limit_s:g} s: open it again"
                 ) from None
+            finally:
+                self._listening = None
             yield message
+
+    def interrupt(self) -> None:
+        """Stop listening, if that is what the stream does now: `each` looks whether to go on."""
+        if self._listening is not None and not self._listening.expired():
+            self._listening.reschedule(asyncio.get_running_loop().time())
 
     async def answer(self, message: VerifierRequest) -> VerifierResponse:
         """The answer to the next message; Done is the last one.
@@ -73,6 +85,7 @@ class SessionStream:
         if self._session is not None:
             self._host.detach(self, self._session)
             self._session = None
+        self._host.door.leave(self)
 
     def _finish(self) -> Done:
         if self._session is None:
@@ -81,3 +94,15 @@ class SessionStream:
         rounds = self._host.rounds(session)
         self._host.finish(self, session)
         return Done(rounds=rounds)
+
+    def _limit_s(self) -> float:
+        """How long the caller may be silent now."""
+        limits = self._host.limits
+        return limits.ttl_s if self._opening else min(limits.opening_s, limits.ttl_s)
+
+    def _check_staying(self) -> None:
+        """Raises SessionMoved when the verifier drains; the session's cache is freed then."""
+        if self._host.door.draining and self._session is not None:
+            session, self._session = self._session, None
+            self._host.move(self, session)
+        self._host.door.check_staying()

@@ -93,6 +93,10 @@ class RpcServer:
         # grpc's own wait_for_termination breaks its stop() when the waiter is cancelled.
         await self._stopped.wait()
 
+    async def leave(self) -> None:
+        """Say NOT_SERVING and go on serving, until `stop`: new callers go elsewhere. Idempotent."""
+        await self._health.enter_graceful_shutdown()
+
     async def stop(self, grace_s: float | None = None) -> None:
         """Say NOT_SERVING, refuse new calls, wait for running ones (HOLA_DRAIN_S), cut the rest.
 
