@@ -19,11 +19,12 @@ HELDOUT_FOLDER = "heldout"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One question as token ids, template included."""
+    """One question as token ids, template included, and as the text they were made of."""
 
     name: str
     task: str
     ids: tuple[int, ...]
+    text: str = ""
 
 
 def heldout(
@@ -70,7 +71,9 @@ def _in_turn(by_task: dict[str, list[dict[str, str]]], seed: int) -> list[dict[s
 
 def _prompt(family: Family, tokenizer: Tokenizer, question: dict[str, str]) -> Prompt:
     text = render_chat(family, [ChatMessage(role="user", content=question["prompt"])])
-    return Prompt(name=question["id"], task=question["task"], ids=tuple(tokenizer.encode(text)))
+    return Prompt(
+        name=question["id"], task=question["task"], ids=tuple(tokenizer.encode(text)), text=text
+    )
 
 
 def random_bytes(count: int, *, seed: int, length: int = 24) -> list[Prompt]:

@@ -34,6 +34,18 @@ BENCHES = (
         summary="tokens/s against plain decoding, protocol overhead, bytes per token",
         minutes="about 10",
     ),
+    Bench(
+        name="chaos",
+        module="hola_bench.chaos",
+        summary="what streams lose when processes are killed, frozen, cut off and restarted",
+        minutes="about 10",
+    ),
+    Bench(
+        name="retrieval",
+        module="hola_bench.retrieval",
+        summary="nDCG, recall and query time on a test set in BEIR's form",
+        minutes="1",
+    ),
 )
 
 

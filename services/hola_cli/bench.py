@@ -92,6 +92,46 @@ class SpeedOptions:
     seed: SeedOption = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChaosOptions:
+    """What `hola bench chaos` does to a fleet."""
+
+    streams: Annotated[
+        int, typer.Option("--streams", metavar="N", min=1, help="Streams at least.")
+    ] = 200
+    faults: Annotated[
+        int, typer.Option("--faults", metavar="N", min=0, help="Faults to inject.")
+    ] = 100
+    together: Annotated[
+        int, typer.Option("--together", metavar="N", min=1, help="Streams at a time.")
+    ] = 6
+    verifiers: Annotated[
+        int, typer.Option("--verifiers", metavar="N", min=1, help="Verifier processes.")
+    ] = 2
+    drafters: Annotated[
+        int, typer.Option("--drafters", metavar="N", min=1, help="Drafter processes.")
+    ] = 3
+    routers: Annotated[
+        int, typer.Option("--routers", metavar="N", min=1, help="Router processes.")
+    ] = 2
+    scripted: Annotated[
+        bool, typer.Option("--scripted", help="A family without model files, for a quick run.")
+    ] = False
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network",
+            metavar="KIND",
+            help="`namespaces` (real packets; root, or user namespaces), `relays` (unix sockets), "
+            "or `auto`: namespaces where the system allows them.",
+        ),
+    ] = "auto"
+    logs: Annotated[
+        str, typer.Option("--logs", metavar="DIR", help="Keep the processes' logs there.")
+    ] = ""
+    seed: SeedOption = 0
+
+
 @app.command("list")
 def list_benches(json: JsonOption = False) -> None:
     """Name the benchmarks.
@@ -172,6 +212,74 @@ def speed(what: SpeedOptions, family: FamilyOptions, json: JsonOption = False) -
         seed=what.seed,
     )
     _show(registry.run("speed", options), json)
+
+
+@app.command("chaos")
+@flat
+def chaos(what: ChaosOptions, family: FamilyOptions, json: JsonOption = False) -> None:
+    """Kill, freeze, cut off and restart a fleet of processes while clients stream.
+
+    Every stream is compared with the target's undisturbed output. Exit code 1 when one is wrong,
+    incomplete, repeated or has no end; the faults and the stream are then printed on stderr.
+    Needs redis-server.
+
+    Examples:
+
+    `hola bench chaos --seed 7 --json`
+
+    `hola bench chaos --scripted --streams 20 --faults 5`
+    """
+    from hola_bench.chaos import Options, failed
+
+    settings = settings_for(family)
+    quiet(settings)
+    options = Options(
+        models_dir=settings.models_dir,
+        model="scripted" if what.scripted else settings.model,
+        seed=what.seed,
+        streams=what.streams,
+        faults=what.faults,
+        together=what.together,
+        verifiers=what.verifiers,
+        drafters=what.drafters,
+        routers=what.routers,
+        network=what.network,
+        logs=what.logs,
+    )
+    report = registry.run("chaos", options)
+    _show(report, json)
+    if failed(report):
+        raise typer.Exit(1)
+
+
+@app.command("retrieval")
+def retrieval(
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="A test set in BEIR's form: corpus.jsonl, queries.jsonl, qrels/test.tsv.",
+        ),
+    ],
+    split: Annotated[
+        str, typer.Option("--split", metavar="NAME", help="Which queries: qrels/NAME.tsv.")
+    ] = "test",
+    json: JsonOption = False,
+) -> None:
+    """Index a test set in the embedded store and measure what is found, and how fast.
+
+    HOLA ships no such set; SciFact or any other of BEIR's will do.
+
+    Examples:
+
+    `hola bench retrieval --data ./scifact`
+
+    `hola bench retrieval --data ./scifact --split train --json > retrieval.json`
+    """
+    from hola_bench.retrieval import Options
+
+    _show(registry.run("retrieval", Options(data=data, split=split)), json)
 
 
 def _show(report: Report, json: bool) -> None:
