@@ -27,7 +27,8 @@ from hola_bench.cases import Case
 from hola_bench.models import Engines, Models, load
 from hola_bench.plan import Plan
 from hola_drafter.caches import DraftCaches
-from hola_drafter.loop import Patience, run_session
+from hola_drafter.loop import run_session
+from hola_drafter.patience import Patience
 from hola_verifier.host import Limits, VerifierHost
 from hola_verifier.local import LocalVerifier
 from hola_verifier.target import Target

@@ -17,8 +17,8 @@ from hola.rpc.verifier_sources import REGISTRY
 from hola.telemetry import Metrics
 from hola.v1 import drafter_pb2, drafter_pb2_grpc
 from hola_drafter.drafter import Drafter, DraftModel
-from hola_drafter.loop import Patience
 from hola_drafter.model import load_draft_model
+from hola_drafter.patience import Patience
 from hola_drafter.servicer import DrafterServicer
 from hola_drafter.worker import JobWorker
 

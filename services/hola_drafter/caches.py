@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hola.ports import Engine, EngineSession, Proposal, Proposer
-from hola.speculation.proposers import LOOKUP, Tier, build_ladder
+from hola.speculation.proposers import LOOKUP, Cascade, Tier, Writer, build_ladder
 from hola.telemetry import Metrics
 from hola.types import MAX_BLOCK_TOKENS, GenerateJob
 
@@ -33,7 +33,12 @@ class DraftCaches:
         self._metrics = metrics
         self._sessions: list[EngineSession] = []
 
-    def open(self) -> Proposer | None:
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """What ends a text for the best of these engines; () without any."""
+        return ((), *(engine.info.eos_token_ids for engine in self._engines.values()))[-1]
+
+    def open(self) -> TimedLadder | None:
         """Allocate and build the ladder; None for no tier. Raises MemoryBudgetExceeded."""
         tiers = [self._tier(name, engine) for name, engine in self._engines.items()]
         ladder = build_ladder(
@@ -57,11 +62,15 @@ class DraftCaches:
 
 
 class TimedLadder:
-    """A ladder whose proposals are timed for the metrics."""
+    """A ladder whose proposals are timed for the metrics.
+
+    `writer` is its best engine, for text without a target; None where it has only the lookup.
+    """
 
     def __init__(self, ladder: Proposer, metrics: Metrics) -> None:
         self._ladder = ladder
         self._metrics = metrics
+        self.writer: Writer | None = ladder if isinstance(ladder, Cascade) else None
 
     @property
     def tiers(self) -> tuple[str, ...]:

@@ -35,8 +35,9 @@ from hola.types import (
 from hola.validate import check_request_id, check_sampling, check_speculation
 from hola_drafter.caches import DraftCaches
 from hola_drafter.history import NEW, History
-from hola_drafter.loop import Patience, run_session
+from hola_drafter.loop import run_session
 from hola_drafter.outlet import SERVICE, EmitEvent, Outlet
+from hola_drafter.patience import Patience
 
 log = get_logger(__name__)
 
@@ -190,8 +191,13 @@ class Drafter:
                 target_name=self._model.target_name,
                 context_length_of_drafts=self._draft_context(names),
                 clock=time.perf_counter_ns,
+                writer=None if ladder is None else ladder.writer,
+                eos_of_drafts=caches.eos_token_ids,
                 committed=history.committed,
+                unverified=history.unverified,
+                corrections=history.corrections,
                 started=history.started,
+                fingerprint=history.fingerprint,
                 queue_ns=self._queue_ns(job),
                 tokenize_ns=time.perf_counter_ns() - began_ns,
             )

@@ -5,39 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hola.types import (
-    Failure,
-    JournalEntry,
-    Started,
-    Summary,
-    TokenEvent,
-    Tokens,
-)
+from hola.transcript import Transcript
+from hola.types import JournalEntry, Started, TokenEvent
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The events of a request so far: its Started, its committed tokens, whether it has ended."""
+    """The events of a request so far.
+
+    Its Started, its committed tokens, those behind them that were written without a verifier, the
+    numerics it was made with, the number of Corrections, and whether it has ended.
+    """
 
     started: Started | None = None
     committed: tuple[TokenEvent, ...] = ()
+    unverified: tuple[TokenEvent, ...] = ()
+    fingerprint: str = ""
+    corrections: int = 0
     ended: bool = False
 
     @classmethod
     def of(cls, entries: Iterable[JournalEntry]) -> History:
-        """Read a journal from its start."""
-        started: Started | None = None
-        committed: list[TokenEvent] = []
-        ended = False
+        """Read a journal from its start. Raises ProtocolViolation on one that does not add up."""
+        transcript = Transcript()
         for entry in entries:
-            match entry.event:
-                case Started() as started:
-                    pass
-                case Tokens(position=position, tokens=tokens):
-                    committed[position:] = tokens
-                case Summary() | Failure():
-                    ended = True
-        return cls(started, tuple(committed), ended)
+            transcript.note(entry.event)
+        return cls(
+            started=transcript.started,
+            committed=transcript.final,
+            unverified=transcript.unverified,
+            fingerprint=transcript.fingerprint,
+            corrections=transcript.corrections,
+            ended=transcript.end is not None,
+        )
 
 
 NEW = History()

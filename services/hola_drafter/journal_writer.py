@@ -65,5 +65,6 @@ class JournalWriter:
                 except Fenced:
                     # A connection that broke behind the write leaves our own entry in the way.
                     again = attempt.retry_state.attempt_number > 1
-                    if not (again and entry in await self._journal.read(self._request_id)):
+                    written = await self._journal.read(self._request_id) if again else []
+                    if written[-1:] != [entry]:
                         raise

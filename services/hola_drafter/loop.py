@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
 
 from hola.engines.worker import EngineWorker
 from hola.errors import (
@@ -22,9 +13,10 @@ from hola.errors import (
     Overloaded,
     ProtocolViolation,
     SessionLost,
+    SessionMoved,
     VerifierUnavailable,
 )
-from hola.ports import VerifierLink, VerifierPort
+from hola.ports import Proposal, VerifierPort
 from hola.speculation.actions import Action, Draft, Emit, Send
 from hola.speculation.drafter_session import DrafterSession
 from hola.telemetry import get_logger
@@ -34,30 +26,16 @@ from hola.types import (
     GenerateEvent,
     Open,
     Opened,
-    Verdict,
-    VerifierRequest,
-    VerifierResponse,
+    Outage,
 )
+from hola_drafter.line import Line
 from hola_drafter.outlet import EmitEvent
+from hola_drafter.patience import Absence, Patience
 
 log = get_logger(__name__)
 
 # What a moment's patience may cure; a full verifier has a place for us later.
 PASSING = (SessionLost, VerifierUnavailable, Overloaded)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long one request waits: for a lost verifier, for one answer of a living one, for a
-    goodbye, in all.
-
-    `deadline_s` is counted from the call of `run_session`; None waits for ever.
-    """
-
-    verifier_wait_s: float
-    answer_s: float = 120.0
-    hang_up_s: float = 2.0
-    deadline_s: float | None = None
 
 
 async def run_session(
@@ -72,9 +50,10 @@ async def run_session(
     """Play a session to its end; `emit` gets every event, the last one Summary or Failure.
 
     A lost verifier session is opened again with the committed tokens, with jittered pauses and for
-    at most `patience.verifier_wait_s` without a verdict. Errors of the request end in a Failure
-    event; what `emit` raises, and cancellation, propagate after the verifier has been told to
-    free the session. `key` is the request's lane on the worker.
+    at most `patience.verifier_wait_s` without a verdict (Outage.WAIT); or only once (FAIL); or
+    while the drafts go on (LOCAL). Errors of the request end in a Failure event; what `emit`
+    raises, and cancellation, propagate after the verifier has been told to free the session.
+    `key` is the request's lane on the worker.
     """
     shell = _Shell(session, verifier, worker, emit, key, patience)
     try:
@@ -91,7 +70,7 @@ async def _play_or_fail(shell: _Shell, session: DrafterSession, deadline_s: floa
             await shell.play()
     except TimeoutError:
         late = DeadlineExceeded("the deadline passed while the text was being generated")
-        await shell.perform(session.fail(late))
+        await shell.perform(session.out_of_patience(late))
     except HolaError as error:
         await shell.perform(session.fail(error))
 
@@ -105,7 +84,7 @@ class _EmitFailed(Exception):
 
 
 class _Shell:
-    """The hands of one session: a link, a worker lane and the way out for events."""
+    """The hands of one session: a line, a worker lane and the way out for events."""
 
     def __init__(
         self,
@@ -117,13 +96,12 @@ class _Shell:
         patience: Patience,
     ) -> None:
         self._session = session
-        self._verifier = verifier
         self._worker = worker
         self._emit = emit
         self._key = key
         self._patience = patience
-        self._link: VerifierLink | None = None
-        self._question: _Question | None = None
+        self._line = Line(verifier, key, patience)
+        self._absence = Absence(patience.verifier_wait_s)
         # The Open that has not been answered yet: an attempt that fails sends it once more.
         self._opening: Sequence[Action] = ()
 
@@ -134,6 +112,7 @@ class _Shell:
         while actions:
             try:
                 actions = await self.perform(actions)
+                self._absence.over()
             except PASSING as trouble:
                 actions = await self._recover(trouble)
         if not self._session.finished:
@@ -153,92 +132,101 @@ class _Shell:
                     todo.extend(await self._draft())
                 case Send(message=CancelSession()):
                     await self.hang_up()
-                case Send(message=message):
-                    answer, elapsed_ns = await self._exchange(message)
-                    if isinstance(answer, Verdict):
-                        return [*todo, *self._session.on_verdict(answer, elapsed_ns)]
+                case Send(message=DraftBlock() as block):
+                    verdict, elapsed_ns = await self._line.verify(block)
+                    return [*todo, *self._session.on_verdict(verdict, elapsed_ns)]
+                case Send(message=Open() as message):
+                    opened, elapsed_ns = await self._open(message)
                     self._opening = ()
-                    todo.extend(self._session.on_opened(answer, elapsed_ns))
+                    todo.extend(self._session.on_opened(opened, elapsed_ns))
         return []
 
     async def hang_up(self) -> None:
-        """Have the verifier free the session; a verifier that is gone has its own time limit."""
-        link, self._link = self._link, None
-        question, self._question = self._question, None
-        if link is None:
-            return
-        try:
-            async with asyncio.timeout(self._patience.hang_up_s):
-                if question is not None:
-                    await question.sent.wait()
-                await link.send(CancelSession())
-                if question is not None:
-                    await asyncio.wait({question.answer})
-        except (HolaError, TimeoutError):
-            log.debug("verifier_session_left_to_its_ttl")
-        finally:
-            await self._let_go(link, question)
+        """Have the verifier free the session."""
+        await self._line.hang_up()
 
     async def _recover(self, trouble: HolaError) -> Sequence[Action]:
-        """Open the session again until a verdict comes; returns what follows that verdict."""
-        log.warning("verifier_lost", reason=trouble.reason, message=trouble.message)
-        retrying = AsyncRetrying(
-            wait=wait_random_exponential(multiplier=0.05, max=2),
-            stop=stop_after_delay(self._patience.verifier_wait_s),
-            retry=retry_if_exception_type(PASSING),
-            reraise=True,
-        )
-        async for attempt in retrying:
-            with attempt:
-                await self._drop_link()
-                self._link = await self._connect()
-                self._opening = self._opening or self._session.reopen()
-                return await self.perform(self._opening)
-        raise trouble
+        """A verifier was lost, or never reached: what to do now. Raises what ends the request."""
+        moved = isinstance(trouble, SessionMoved)
+        tell = log.info if moved else log.warning
+        tell("verifier_lost", reason=trouble.reason, message=trouble.message)
+        await self._line.drop()
+        pause_s = self._absence.pause_s(trouble)
+        could_not_open = bool(self._opening)
+        self._opening = self._opening or self._session.reopen()
+        match self._session.outage:
+            case Outage.LOCAL:
+                return await self._go_on_alone(self._opening, pause_s)
+            case Outage.FAIL if (could_not_open and not moved) or self._absence.tries > 1:
+                raise VerifierUnavailable(
+                    f"no verifier can be reached: {trouble.message}", cause=trouble.reason
+                ) from trouble
+        if self._absence.left_s == 0:
+            raise trouble
+        await asyncio.sleep(pause_s)
+        return self._opening
 
-    async def _exchange(self, message: VerifierRequest) -> tuple[Opened | Verdict, int]:
-        """Send one message and wait for its answer; nanoseconds are those of the round trip."""
-        if self._link is None:
-            self._link = await self._connect()
-        began_ns = time.perf_counter_ns()
-        self._question = _Question(self._link, message)
+    async def _go_on_alone(self, opening: Sequence[Action], pause_s: float) -> Sequence[Action]:
+        """Write without a verifier until one is open again; what the session wants then.
+
+        Short absences are waited out. When the local text is complete the wait is bounded as ever.
+        """
+        reaching = asyncio.create_task(self._reach(opening, pause_s))
         try:
-            async with asyncio.timeout(self._patience.answer_s):
-                answer = await asyncio.shield(self._question.answer)
-        except TimeoutError:
-            raise SessionLost(f"no answer within {self._patience.answer_s} s") from None
-        elapsed_ns = time.perf_counter_ns() - began_ns
-        if isinstance(message, Open) and isinstance(answer, Opened):
-            return answer, elapsed_ns
-        if isinstance(message, DraftBlock) and isinstance(answer, Verdict):
-            return answer, elapsed_ns
-        kinds = f"{type(answer).__name__} answers {type(message).__name__}"
-        raise ProtocolViolation(f"the verifier broke the contract: {kinds}")
-
-    async def _connect(self) -> VerifierLink:
-        try:
-            async with asyncio.timeout(self._patience.verifier_wait_s):
-                return await self._verifier.connect(
-                    self._key, fingerprint=self._session.fingerprint
-                )
-        except TimeoutError:
-            raise VerifierUnavailable(
-                f"no connection to {self._verifier.address}", address=self._verifier.address
-            ) from None
-
-    async def _drop_link(self) -> None:
-        link, self._link = self._link, None
-        question, self._question = self._question, None
-        await self._let_go(link, question)
-
-    @staticmethod
-    async def _let_go(link: VerifierLink | None, question: _Question | None) -> None:
-        """Close the link, also when this is cancelled while the question is being dropped."""
-        try:
-            await _drop(question)
+            grace_s = min(self._patience.local_after_s, self._absence.left_s)
+            await asyncio.wait({reaching}, timeout=grace_s)
+            due = await self._write_until(reaching)
+            await asyncio.wait({reaching}, timeout=self._absence.left_s)
+            if not reaching.done():
+                lost = self._absence.trouble or VerifierUnavailable("no verifier came back")
+                return self._session.out_of_patience(lost)
+            opened, elapsed_ns = reaching.result()
         finally:
-            if link is not None:
-                await link.close()
+            reaching.cancel()
+            await asyncio.gather(reaching, return_exceptions=True)
+        self._opening = ()
+        actions = self._session.on_opened(opened, elapsed_ns)
+        # A draft that was asked for and is not wanted any more has no tokens.
+        return [*actions, *(self._session.on_draft(Proposal(), 0) if due else ())]
+
+    async def _write_until(self, reaching: asyncio.Task[tuple[Opened, int]]) -> bool:
+        """Draft and emit until the task is done, or there is no more to write.
+
+        True when a draft has been asked for that was not made.
+        """
+        todo = deque(() if reaching.done() else self._session.write_locally())
+        while todo:
+            match todo.popleft():
+                case Emit(event=event):
+                    await self._give(event)
+                case _ if reaching.done():
+                    return True
+                case _:
+                    todo.extend(await self._draft())
+        return False
+
+    async def _reach(self, opening: Sequence[Action], pause_s: float) -> tuple[Opened, int]:
+        """Open the session anywhere, with jittered pauses, for as long as it takes."""
+        (message,) = (
+            action.message
+            for action in opening
+            if isinstance(action, Send) and isinstance(action.message, Open)
+        )
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                return await self._open(message)
+            except PASSING as trouble:
+                log.info("verifier_not_back", reason=trouble.reason, message=trouble.message)
+                await self._line.drop()
+                pause_s = self._absence.pause_s(trouble)
+
+    async def _open(self, message: Open) -> tuple[Opened, int]:
+        connect_s = self._patience.verifier_wait_s
+        if self._session.outage is Outage.FAIL:
+            connect_s = min(connect_s, self._patience.at_once_s)
+        fingerprint = self._session.fingerprint
+        return await self._line.open(message, fingerprint=fingerprint, connect_s=connect_s)
 
     async def _draft(self) -> Sequence[Action]:
         try:
@@ -254,28 +242,3 @@ class _Shell:
             await self._emit(event)
         except HolaError as error:
             raise _EmitFailed(error) from error
-
-
-class _Question:
-    """A message and the wait for its answer, in a task that outlives the cancelled request.
-
-    Cancelling a gRPC read or write ends the call, and then CancelSession could not be sent.
-    """
-
-    def __init__(self, link: VerifierLink, message: VerifierRequest) -> None:
-        self.sent = asyncio.Event()
-        self.answer = asyncio.create_task(self._ask(link, message))
-
-    async def _ask(self, link: VerifierLink, message: VerifierRequest) -> VerifierResponse:
-        try:
-            await link.send(message)
-        finally:
-            self.sent.set()
-        return await link.receive()
-
-
-async def _drop(question: _Question | None) -> None:
-    """Stop waiting for an answer that nobody wants any more."""
-    if question is not None:
-        question.answer.cancel()
-        await asyncio.gather(question.answer, return_exceptions=True)

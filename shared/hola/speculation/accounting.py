@@ -38,10 +38,15 @@ class Account:
     network_ns: int = 0
     rounds: int = 0
     reconnects: int = 0
+    corrections: int = 0
     agreed: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     proposed: Counter[int] = field(default_factory=Counter)
     accepted: Counter[int] = field(default_factory=Counter)
+
+    def tier_of(self, name: str) -> int:
+        """Index of a tier; one that was never announced (another drafter's) is the target."""
+        return self.tiers.index(name) if name in self.tiers else len(self.tiers) - 1
 
     def restore(self, events: Sequence[TokenEvent]) -> None:
         """Count tokens that an earlier drafter committed.
@@ -110,6 +115,7 @@ class Account:
             exactness=exactness,
             agreed_tokens=self.agreed,
             reconnects=self.reconnects,
+            corrections=self.corrections,
         )
 
     def _timings(self, wall_ns: int) -> Timings:

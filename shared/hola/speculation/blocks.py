@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hola.errors import ProtocolViolation
+from hola.speculation.pacing import RoundReport
 from hola.types import DraftBlock, Outcome, Verdict
 
 
@@ -32,6 +33,17 @@ class Block:
             committed_tokens=self.committed,
         )
 
+    def report(self, verdict: Verdict, round_trip_ns: int) -> RoundReport:
+        """What its verdict tells pacing."""
+        return RoundReport(
+            asked=self.asked,
+            drafted=len(self.tokens),
+            accepted=verdict.accepted,
+            draft_ns=self.draft_ns,
+            verify_ns=verdict.compute_ns,
+            overhead_ns=max(0, round_trip_ns - verdict.compute_ns),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -43,13 +55,13 @@ class Candidate:
     logprob: float | None = None
 
 
-def candidates(block: Block, verdict: Verdict, target: int) -> list[Candidate]:
+def candidates(block: Block, verdict: Verdict, target: int, vocab_size: int) -> list[Candidate]:
     """What a verdict makes output: accepted draft tokens, then the target's own token.
 
     `target` is the target's tier index. Raises ProtocolViolation when the verdict cannot answer
-    this block.
+    this block, or has a token outside the vocabulary.
     """
-    _check(block, verdict)
+    _check(block, verdict, vocab_size)
     logprobs = verdict.logprobs or (None,) * (verdict.accepted + 1)
     found = [
         Candidate(block.tokens[at], block.tiers[at], Outcome.ACCEPTED, logprobs[at])
@@ -65,12 +77,16 @@ def candidates(block: Block, verdict: Verdict, target: int) -> list[Candidate]:
     return found
 
 
-def _check(block: Block, verdict: Verdict) -> None:
+def _check(block: Block, verdict: Verdict, vocab_size: int) -> None:
     tokens = verdict.accepted + (verdict.token is not None)
     if not block.committed <= verdict.accepted <= len(block.tokens):
         problem = f"{verdict.accepted} accepted of {len(block.tokens)} draft tokens"
     elif verdict.token is None and not verdict.finished:
         problem = "no token of the target's own, though the text goes on"
+    elif verdict.token is not None and not 0 <= verdict.token < vocab_size:
+        problem = f"token id {verdict.token} is outside the vocabulary of {vocab_size}"
+    elif verdict.token in block.tokens[verdict.accepted : verdict.accepted + 1]:
+        problem = f"draft token {verdict.token} was rejected and is the target's own"
     elif len(verdict.logprobs) not in (0, tokens):
         problem = f"{len(verdict.logprobs)} log-probabilities for {tokens} tokens"
     elif not 0 <= verdict.agreed_tokens <= block.committed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 from hola.ports import Tokenizer
 from hola.speculation.blocks import Candidate
@@ -46,6 +47,13 @@ class Output:
     def finish(self) -> FinishReason | None:
         """Why the output is complete; None while it is not."""
         return self._finish
+
+    def fork(self) -> Output:
+        """A copy that goes its own way from here on, text held back included."""
+        twin = copy(self)
+        twin.sequence = list(self.sequence)
+        twin._text = self._text.copy()
+        return twin
 
     def restore(self, events: Sequence[TokenEvent]) -> None:
         """Take over tokens that another drafter committed; their text was emitted by it."""

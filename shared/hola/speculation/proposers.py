@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from hola.errors import EngineFailure, InvalidRequest
 from hola.ports import EngineSession, Logits, Proposal, Proposer
@@ -21,6 +22,18 @@ _GUESSES_FROM_LOOKUP = 7
 _GUESSES_FROM_ENGINE = 3
 _LONGEST_FEED_TOKENS = 16
 _NOTHING = Proposal()
+_ANY_ENTROPY = EntropyGate(math.inf)
+
+
+class Writer(Protocol):
+    """A tier that can write a text by itself, where no target can be asked."""
+
+    def write(self, prefix: Sequence[int], k: int) -> Proposal:
+        """Up to k tokens after prefix, the tier's own choices; none where it cannot go on.
+
+        As with `Proposer.propose`, any prefix may follow any other. Raises EngineFailure.
+        """
+        ...
 
 
 class Lookup:
@@ -136,6 +149,13 @@ class Cascade:
 
     def propose(self, prefix: Sequence[int], k: int) -> Proposal:
         """As `Proposer.propose`; k = 0 only prefills. Raises EngineFailure."""
+        return self._run(prefix, k, self._gate)
+
+    def write(self, prefix: Sequence[int], k: int) -> Proposal:
+        """As `Writer.write`: like propose, but no uncertainty ends it."""
+        return self._run(prefix, k, _ANY_ENTROPY)
+
+    def _run(self, prefix: Sequence[int], k: int, gate: EntropyGate) -> Proposal:
         sequence = list(prefix)
         if len(sequence) > self._engine.capacity:
             return _NOTHING
@@ -144,7 +164,7 @@ class Cascade:
             if self._lower is not None:
                 self._lower.propose(sequence, 0)
             return _NOTHING
-        draft = _Draft(tokens=[], tiers=[], entropies=[])
+        draft = _Draft(gate)
         while len(draft.tokens) < k and self._extend(draft, k - len(draft.tokens)):
             pass
         return Proposal(
@@ -198,7 +218,7 @@ class Cascade:
         for at in range(len(guess.tokens) + 1):
             row = rows[at]
             uncertainty = entropy(row)
-            if not self._gate.confident(uncertainty):
+            if not draft.gate.confident(uncertainty):
                 return False
             token = choose(row, self._params, len(self._sequence))
             guessed_right = at < len(guess.tokens) and guess.tokens[at] == token
@@ -215,11 +235,12 @@ class Cascade:
 
 @dataclass(slots=True)
 class _Draft:
-    """A proposal in the making."""
+    """A proposal in the making; `gate` says which of its tokens is the last."""
 
-    tokens: list[int]
-    tiers: list[str]
-    entropies: list[float]
+    gate: EntropyGate
+    tokens: list[int] = field(default_factory=list)
+    tiers: list[str] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
 
 
 def select_tiers(available: Sequence[str], ladder: Sequence[str] | None) -> tuple[str, ...]:

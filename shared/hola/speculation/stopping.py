@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from hola.ports import Tokenizer
 
 _OPEN_CHARACTER = "\ufffd"
@@ -24,6 +26,12 @@ class TextStream:
         self._taken_chars = 0
         self._held = ""
         self._stopped = False
+
+    def copy(self) -> TextStream:
+        """Another stream in the same state."""
+        twin = copy(self)
+        twin._window = list(self._window)
+        return twin
 
     @property
     def stopped(self) -> bool:

@@ -17,7 +17,8 @@ from hola.speculation.pacing import FixedPacing
 from hola.telemetry import Metrics
 from hola.types import Failure, FinishReason, SamplingParams, Started, Summary, Tokens
 from hola_drafter.caches import DraftCaches
-from hola_drafter.loop import Patience, run_session
+from hola_drafter.loop import run_session
+from hola_drafter.patience import Patience
 from tests.support.scripted_system import (
     InProcessVerifier,
     draft_model,

@@ -22,7 +22,7 @@ from hola.types import (
 )
 from hola_drafter.drafter import Drafter
 from hola_drafter.history import History
-from hola_drafter.loop import Patience
+from hola_drafter.patience import Patience
 from hola_drafter.worker import JobWorker
 from tests.support.scripted_system import (
     InProcessVerifier,
