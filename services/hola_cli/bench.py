@@ -117,6 +117,15 @@ class ChaosOptions:
     scripted: Annotated[
         bool, typer.Option("--scripted", help="A family without model files, for a quick run.")
     ] = False
+    rolling: Annotated[
+        int,
+        typer.Option(
+            "--rolling",
+            metavar="N",
+            min=0,
+            help="Instead of faults: stop and start every verifier in turn, N times over.",
+        ),
+    ] = 0
     network: Annotated[
         str,
         typer.Option(
@@ -220,7 +229,8 @@ def chaos(what: ChaosOptions, family: FamilyOptions, json: JsonOption = False) -
     """Kill, freeze, cut off and restart a fleet of processes while clients stream.
 
     Every stream is compared with the target's undisturbed output. Exit code 1 when one is wrong,
-    incomplete, repeated or has no end; the faults and the stream are then printed on stderr.
+    incomplete, repeated or has no end (in a rolling restart, when a client sees any error); the
+    faults and the stream are then printed on stderr.
     Needs redis-server.
 
     Examples:
@@ -228,6 +238,8 @@ def chaos(what: ChaosOptions, family: FamilyOptions, json: JsonOption = False) -
     `hola bench chaos --seed 7 --json`
 
     `hola bench chaos --scripted --streams 20 --faults 5`
+
+    `hola bench chaos --rolling 3 --streams 100`
     """
     from hola_bench.chaos import Options, failed
 
@@ -243,12 +255,13 @@ def chaos(what: ChaosOptions, family: FamilyOptions, json: JsonOption = False) -
         verifiers=what.verifiers,
         drafters=what.drafters,
         routers=what.routers,
+        rolling=what.rolling,
         network=what.network,
         logs=what.logs,
     )
     report = registry.run("chaos", options)
     _show(report, json)
-    if failed(report):
+    if failed(options, report):
         raise typer.Exit(1)
 
 

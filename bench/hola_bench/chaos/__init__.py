@@ -42,6 +42,7 @@ def run_here(options: Options, *, namespaces: bool) -> Report:
             verifiers=options.verifiers, drafters=options.drafters, routers=options.routers
         ),
         namespaces=namespaces,
+        rolling=options.rolling,
         logs=Path(options.logs).absolute() if options.logs else None,
     )
     outcome = asyncio.run(play(scenario, models, work))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hola.speculation.proposers import LOOKUP
@@ -53,21 +52,36 @@ class Plan:
         return any(move.trick is Trick.CANCEL for move in self.moves)
 
 
-def draw_plan(seed: int, number: int, cases: int, tiers: Sequence[str], routers: int) -> Plan:
-    """The stream with this number. `tiers` are the drafts' names, cheapest first."""
-    rng = random.Random(f"client {seed} {number}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """What all clients of a run have in common: `tiers` are the drafts' names, cheapest first.
+
+    A `patient` client neither hangs up nor cancels nor uses a key.
+    """
+
+    seed: int
+    cases: int
+    tiers: tuple[str, ...]
+    routers: int
+    patient: bool = False
+
+
+def draw_plan(crowd: Crowd, number: int) -> Plan:
+    """The stream with this number."""
+    rng = random.Random(f"client {crowd.seed} {number}")
+    tiers = crowd.tiers
     every = (LOOKUP, *tiers)
     ladders = [None, None, every, (LOOKUP,), (), (*tiers[:1],), (*tiers,)]
-    keyed = rng.random() < HAS_KEY
+    keyed = rng.random() < HAS_KEY and not crowd.patient
     return Plan(
         number=number,
-        case=rng.randrange(cases),
+        case=rng.randrange(crowd.cases),
         ladder=rng.choice(ladders),
         draft_tokens=rng.choice([None, None, 0, 1, 3, 6]),
-        router=rng.randrange(routers),
+        router=rng.randrange(crowd.routers),
         keyed=keyed,
         asks_again=keyed and rng.random() < 0.5,
-        moves=_moves(rng),
+        moves=() if crowd.patient else _moves(rng),
     )
 
 

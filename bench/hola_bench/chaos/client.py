@@ -29,7 +29,7 @@ from hola.types import (
 from hola.v1 import router_pb2, router_pb2_grpc
 from hola_bench.cases import Case
 from hola_bench.chaos.behaviour import Move, Plan, Trick
-from hola_bench.chaos.transcript import DETACHED, Connection, Transcript
+from hola_bench.chaos.transcript import DETACHED, OVER, Connection, Transcript
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
 PAUSE_S = (0.05, 0.3)
@@ -118,7 +118,6 @@ class Client:
         pause_s = 0.0
         try:
             pause_s = await self._read(call, connection)
-            connection.why = connection.why or "left"
         except grpc.aio.AioRpcError as broken:
             error = error_from_call(broken)
             connection.why = f"{error.reason}: {error.message[:100]}"
@@ -154,8 +153,8 @@ class Client:
             async with asyncio.timeout(SILENCE_S):
                 answer = await call.read()
             if answer is grpc.aio.EOF:
-                connection.why = "over"
-                return 0.0 if self._at.ended else self._rng.uniform(*PAUSE_S)
+                connection.why = OVER if self._at.ended else "the end is missing"
+                return self._rng.uniform(*PAUSE_S)
             event = event_from_pb(answer.event)
             connection.events.append((self._clock(), event))
             self._note(event)

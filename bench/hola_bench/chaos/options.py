@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Options:
     """What to run. `network` is auto, namespaces or relays; `logs` keeps the processes' logs.
 
+    `rolling` > 0 takes the place of the faults: so many rolling restarts of the verifiers.
+
     `model` "scripted" needs no model files.
     """
 
@@ -21,5 +23,6 @@ class Options:
     verifiers: int = 2
     drafters: int = 3
     routers: int = 2
+    rolling: int = 0
     network: str = "auto"
     logs: str = ""

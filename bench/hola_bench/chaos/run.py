@@ -13,14 +13,14 @@ from pathlib import Path
 
 from hola.config import Settings
 from hola.errors import HolaError
-from hola_bench.chaos.behaviour import draw_plan
+from hola_bench.chaos.behaviour import Crowd, draw_plan
 from hola_bench.chaos.client import Client, Routers
 from hola_bench.chaos.fleet import Exit, Fleet
 from hola_bench.chaos.inject import Injected, Injector
 from hola_bench.chaos.namespaces import Namespaces
 from hola_bench.chaos.network import Network
 from hola_bench.chaos.relays import Relays
-from hola_bench.chaos.schedule import Fault, Shape, draw_faults
+from hola_bench.chaos.schedule import Fault, Shape, draw_faults, rolling_restart
 from hola_bench.chaos.transcript import Transcript
 from hola_bench.chaos.workload import Work
 from hola_bench.models import Models
@@ -34,7 +34,11 @@ STREAM_LIMIT_S = 150.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What one run does: everything random follows from `seed`."""
+    """What one run does: everything random follows from `seed`.
+
+    With `rolling` there are no other faults than so many rolling restarts of the verifiers, and
+    clients only read.
+    """
 
     seed: int
     streams: int
@@ -42,6 +46,7 @@ class Scenario:
     together: int
     shape: Shape
     namespaces: bool
+    rolling: int = 0
     logs: Path | None = None
 
 
@@ -70,7 +75,7 @@ async def play(scenario: Scenario, models: Models, work: Work) -> Outcome:
                 links=network.links,
             )
             outcome.network = network.notes
-            outcome.faults = draw_faults(scenario.seed, scenario.faults, shape)
+            outcome.faults = _faults(scenario, shape)
             fleet = Fleet(shape, models, network, folder, SETTINGS)
             try:
                 await fleet.up()
@@ -92,6 +97,13 @@ class _Run:
         self._injector = Injector(fleet, network, self._clock)
         self._numbers = itertools.count()
         self._routers: Routers
+        self._crowd = Crowd(
+            seed=scenario.seed,
+            cases=len(work.cases),
+            tiers=work.tiers,
+            routers=scenario.shape.routers,
+            patient=bool(scenario.rolling),
+        )
 
     async def play(self) -> None:
         """Faults and clients; streams go on until the faults are over and there are enough."""
@@ -120,13 +132,7 @@ class _Run:
             number = next(self._numbers)
             if faults.done() and (number >= self._scenario.streams or faults.exception()):
                 return
-            plan = draw_plan(
-                self._scenario.seed,
-                number,
-                len(self._work.cases),
-                self._work.tiers,
-                len(self._routers.names),
-            )
+            plan = draw_plan(self._crowd, number)
             case, text = self._work.cases[plan.case], self._work.texts[plan.case]
             client = Client(
                 plan,
@@ -140,6 +146,12 @@ class _Run:
 
     def _clock(self) -> float:
         return time.monotonic() - self._began
+
+
+def _faults(scenario: Scenario, shape: Shape) -> tuple[Fault, ...]:
+    if scenario.rolling:
+        return rolling_restart(shape, scenario.rolling)
+    return draw_faults(scenario.seed, scenario.faults, shape)
 
 
 @contextlib.contextmanager

@@ -113,6 +113,15 @@ def draw_faults(seed: int, count: int, shape: Shape) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
+def rolling_restart(shape: Shape, rounds: int = 1) -> tuple[Fault, ...]:
+    """Every verifier stopped in order and started again, the next one once the fleet is whole."""
+    names = shape.names("verifier") * rounds
+    return tuple(
+        Fault(number=n, at_s=2.0 + 2.0 * n, kind=Kind.TERM, target=name, for_s=0.0, quiet=True)
+        for n, name in enumerate(names)
+    )
+
+
 def _fault(
     rng: random.Random,
     number: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from hola_bench.chaos.judge import Findings, judge
@@ -29,11 +30,8 @@ def report(options: Options, work: Work, outcome: Outcome) -> Report:
     if bad or outcome.trouble:
         _tell(options, outcome, bad)
     pauses = stalls(outcome.transcripts, outcome.injected)
-    kills = [
-        each.seconds
-        for each in pauses
-        if each.quiet and (each.kind, each.role) == (Kind.KILL, "verifier")
-    ]
+    measured = {(Kind.TERM if options.rolling else Kind.KILL, "verifier")}
+    stops = [each for each in pauses if each.quiet and (each.kind, each.role) in measured]
     return Report(
         bench="chaos",
         seed=options.seed,
@@ -46,11 +44,11 @@ def report(options: Options, work: Work, outcome: Outcome) -> Report:
             "duplicated": sum(bool(findings.duplicated) for _, findings in judged),
             "unfinished": sum(bool(findings.unfinished) for _, findings in judged)
             + bool(outcome.trouble),
-            "stall_p99_s": rounded(percentile(kills, 0.99), 3),
+            "client_errors": sum(each.breaks for each in outcome.transcripts),
+            "stall_p99_s": rounded(percentile([each.seconds for each in stops], 0.99), 3),
         },
         details={
-            "stall_p50_s": rounded(percentile(kills, 0.5), 3),
-            "streams_around_a_quiet_verifier_kill": len(kills),
+            **_around_a_stop(stops),
             "seconds": rounded(outcome.seconds),
             "trouble": outcome.trouble,
             **outcome.network,
@@ -58,7 +56,7 @@ def report(options: Options, work: Work, outcome: Outcome) -> Report:
             "processes": f"{options.verifiers} verifiers, {options.drafters} drafters,"
             f" {options.routers} routers, redis",
             "settings": {f"HOLA_{key.upper()}": value for key, value in SETTINGS.items()},
-            **_streams(outcome.transcripts),
+            **_streams(outcome),
             "faults": _fault_rows(outcome, pauses),
             "stopped_by_sigterm": _exit_rows(outcome),
             "findings": [line for _, findings in bad[:SHOWN] for line in findings.told()],
@@ -66,12 +64,34 @@ def report(options: Options, work: Work, outcome: Outcome) -> Report:
     )
 
 
-def failed(found: Report) -> bool:
-    """Whether a stream was harmed."""
-    return any(found.headline[name] for name in ("wrong", "lost", "duplicated", "unfinished"))
+def _around_a_stop(stops: Sequence[Stall]) -> dict[str, Any]:
+    """Stalls around stops of a verifier that came alone; `moved` streams had to go elsewhere."""
+    seconds = [each.seconds for each in stops]
+    moved = [each.seconds for each in stops if each.reconnects]
+    return {
+        "stall_p50_s": rounded(percentile(seconds, 0.5), 3),
+        "stall_max_s": rounded(percentile(seconds, 1.0), 3),
+        "streams_around_a_verifier_stop": len(seconds),
+        "moved_streams": len(moved),
+        "moved_stall_p50_s": rounded(percentile(moved, 0.5), 3),
+        "moved_stall_p99_s": rounded(percentile(moved, 0.99), 3),
+    }
 
 
-def _streams(transcripts: Sequence[Transcript]) -> dict[str, Any]:
+def failed(options: Options, found: Report) -> bool:
+    """Whether a stream was harmed; in a rolling restart, also whether a client saw any error."""
+    harms = [
+        "wrong",
+        "lost",
+        "duplicated",
+        "unfinished",
+        *(["client_errors"] * (options.rolling > 0)),
+    ]
+    return any(found.headline[name] for name in harms)
+
+
+def _streams(outcome: Outcome) -> dict[str, Any]:
+    transcripts = outcome.transcripts
     summaries = [each.summary for each in transcripts if each.summary is not None]
     why = Counter(
         each.why.partition(":")[0] for one in transcripts for each in one.connections[:-1]
@@ -82,9 +102,27 @@ def _streams(transcripts: Sequence[Transcript]) -> dict[str, Any]:
         "connections_left_because": dict(why.most_common()),
         "streams_with_a_reconnect": sum(each.reconnects > 0 for each in summaries),
         "exactness": dict(Counter(each.exactness.name for each in summaries)),
+        "streams_under_a_fault": sum(_is_hit(each, outcome) for each in transcripts),
+        "longest_pause_s": rounded(max(map(_longest, transcripts), default=0.0), 3),
         "seconds_per_stream_p50": rounded(percentile(_durations(transcripts), 0.5), 3),
         "seconds_per_stream_max": rounded(percentile(_durations(transcripts), 1.0), 3),
     }
+
+
+def _is_hit(transcript: Transcript, outcome: Outcome) -> bool:
+    """Whether a fault came, or was not yet made good, while the stream was under way."""
+    ended_s = outcome.seconds if transcript.ended_s is None else transcript.ended_s
+    return any(
+        each.hit_s <= ended_s and each.over_s >= transcript.began_s for each in outcome.injected
+    )
+
+
+def _longest(transcript: Transcript) -> float:
+    """The longest pause between two events, but for those the client made itself."""
+    return max(
+        (after - before for times in transcript.stretches for before, after in pairwise(times)),
+        default=0.0,
+    )
 
 
 def _durations(transcripts: Sequence[Transcript]) -> list[float]:

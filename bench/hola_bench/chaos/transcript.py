@@ -8,6 +8,7 @@ from hola.types import GenerateEvent, Summary, Tokens
 from hola_bench.chaos.behaviour import Plan
 
 DETACHED = "detached"
+OVER = "over"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +43,11 @@ class Transcript:
             if each.why == DETACHED:
                 found.append([])
         return found
+
+    @property
+    def breaks(self) -> int:
+        """Connections that ended neither by the client's will nor with the request."""
+        return sum(each.why not in {DETACHED, OVER} for each in self.connections)
 
     @property
     def summary(self) -> Summary | None:
