@@ -5,6 +5,7 @@ from __future__ import annotations
 from hola.bus.memory_fleet import MemoryQuota, MemoryRegistry
 from hola.bus.memory_jobs import MemoryJobs
 from hola.bus.memory_journal import MemoryJournal
+from hola.bus.memory_notices import MemoryNotices
 from hola.bus.memory_store import MemoryStore
 from hola.bus.streams import BusLimits
 
@@ -24,6 +25,7 @@ class MemoryBus:
         self._jobs = MemoryJobs(store, limits, self._journal)
         self._quota = MemoryQuota(store, limits)
         self._registry = MemoryRegistry(store, limits)
+        self._notices = MemoryNotices(store)
 
     @property
     def jobs(self) -> MemoryJobs:
@@ -45,9 +47,15 @@ class MemoryBus:
         """The verifiers."""
         return self._registry
 
+    @property
+    def notices(self) -> MemoryNotices:
+        """Word of ended requests."""
+        return self._notices
+
     async def ping(self) -> None:
         """Cannot fail."""
 
     async def close(self) -> None:
         """End followers, at the latest after one block_s. Idempotent."""
         self._journal.is_closed = True
+        self._notices.close()

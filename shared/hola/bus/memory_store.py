@@ -86,6 +86,7 @@ class MemoryStore:
         self.dead_letters: OrderedDict[str, StoredLetter] = OrderedDict()
         self.records: dict[str, tuple[bytes, float]] = {}
         self.buckets: dict[str, float] = {}
+        self.listeners: set[asyncio.Queue[str | None]] = set()
         self._journals: dict[str, StoredJournal] = {}
         self._attended_until: dict[str, float] = {}
         self._count = 0

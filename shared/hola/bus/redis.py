@@ -7,6 +7,7 @@ from hola.bus.redis_follow import JournalReader
 from hola.bus.redis_jobs import RedisJobs
 from hola.bus.redis_journal import RedisJournal
 from hola.bus.redis_link import RedisLink
+from hola.bus.redis_notices import RedisNotices
 from hola.bus.streams import BusLimits, Keys
 
 
@@ -26,6 +27,7 @@ class RedisBus:
         self._jobs = RedisJobs(self._link, self._journal)
         self._quota = RedisQuota(self._link)
         self._registry = RedisRegistry(self._link)
+        self._notices = RedisNotices(self._link)
 
     @property
     def jobs(self) -> RedisJobs:
@@ -47,11 +49,17 @@ class RedisBus:
         """The verifiers."""
         return self._registry
 
+    @property
+    def notices(self) -> RedisNotices:
+        """Word of ended requests."""
+        return self._notices
+
     async def ping(self) -> None:
         """Raises BusUnavailable when Redis does not answer for retry_s."""
         await self._link.call(lambda _: self._link.commands.ping())
 
     async def close(self) -> None:
         """End followers, close connections. Idempotent."""
+        self._notices.close()
         await self._reader.close()
         await self._link.close()
