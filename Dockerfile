@@ -13,12 +13,12 @@ COPY services services
 COPY bench bench
 
 FROM source AS build-edge
-ARG EXTRAS=edge
+ARG EXTRAS=edge,auth
 RUN --mount=type=cache,target=/var/cache/pip \
     /opt/hola/bin/pip install --constraint requirements/lock.txt ".[${EXTRAS}]"
 
 FROM source AS build-full
-ARG EXTRAS=edge,retrieval,weaviate,compress,otel
+ARG EXTRAS=edge,auth,retrieval,weaviate,compress,otel
 # For CPU-only hosts: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG TORCH_INDEX=
 RUN --mount=type=cache,target=/var/cache/pip \
