@@ -25,8 +25,13 @@ def require(module: str, extra: str) -> ModuleType:
 
 def check_installed(module: str, extra: str) -> None:
     """As `require`, but without importing: for what only a subprocess loads."""
-    if importlib.util.find_spec(module) is None:
+    if not is_installed(module):
         raise _missing(module, extra)
+
+
+def is_installed(module: str) -> bool:
+    """Whether `module` could be imported; it is not."""
+    return importlib.util.find_spec(module) is not None
 
 
 def _missing(module: str, extra: str) -> MissingExtra:

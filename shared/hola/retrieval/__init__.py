@@ -1,0 +1,1 @@
+"""Documents in, passages out: chunking, lexical and dense search, and their fusion."""
