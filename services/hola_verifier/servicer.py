@@ -34,7 +34,7 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
         """One session: an answer per message, then Done or Failed (the status as well)."""
         stream = SessionStream(self._host)
         try:
-            async for request in stream.each(aiter(requests)):
+            async for request in stream.each(requests):
                 answer = await stream.answer(verifier_request_from_pb(request))
                 yield verifier_response_to_pb(answer)
                 if isinstance(answer, Done):

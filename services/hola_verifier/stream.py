@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import TypeVar
 
 from hola.errors import ProtocolViolation, SessionLost
@@ -23,18 +23,19 @@ class SessionStream:
         self._listening: asyncio.Timeout | None = None
         host.door.enter(self)
 
-    async def each(self, messages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    async def each(self, messages: AsyncIterable[T]) -> AsyncGenerator[T, None]:
         """The caller's messages as they come.
 
         Raises SessionLost when none came for as long as a session is kept, or no Open soon: a
         silent stream must not stay for ever. Raises SessionMoved once the verifier drains.
         """
+        self._check_staying()
+        source = aiter(messages)
         while True:
-            self._check_staying()
             limit_s = self._limit_s()
             try:
                 async with asyncio.timeout(limit_s) as self._listening:
-                    message = await anext(messages)
+                    message = await anext(source)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -45,6 +46,7 @@ class SessionStream:
             finally:
                 self._listening = None
             yield message
+            self._check_staying()
 
     def interrupt(self) -> None:
         """Stop listening, if that is what the stream does now: `each` looks whether to go on."""
