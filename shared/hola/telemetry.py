@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import sys
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TextIO
 
@@ -16,13 +15,8 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from hola.config import Settings
 from hola.errors import ConfigError
+from hola.security.redaction import redact
 
-REDACTED = "[redacted]"
-_SECRET_KEYS = frozenset(
-    {"prompt", "messages", "content", "text", "tokens", "token_ids", "committed"}
-    | {"password", "secret", "authorization"}
-)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
@@ -52,7 +46,10 @@ class Metrics:
         self.drafted_tokens = Counter("hola_drafted_tokens", "Draft tokens verified", **where)
         self.accepted_tokens = Counter("hola_accepted_tokens", "Draft tokens accepted", **where)
         self.sessions_closed = Counter(
-            "hola_verifier_sessions_closed", "Sessions freed: done, idle, evicted, moved", ["why"], **where
+            "hola_verifier_sessions_closed",
+            "Sessions freed: done, idle, evicted, moved",
+            ["why"],
+            **where,
         )
         self.draining = Gauge(
             "hola_verifier_draining", "1 while it hands its sessions over", **where
@@ -148,16 +145,6 @@ def bound_ids(**ids: str) -> Iterator[None]:
 def current_id(name: str) -> str:
     """The id bound as `name` in this task, or empty."""
     return str(structlog.contextvars.get_contextvars().get(name, ""))
-
-
-def redact(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Log processor: blank the values that may hold a user's text or a secret, and URL logins."""
-    for key, value in event.items():
-        if key in _SECRET_KEYS:
-            event[key] = REDACTED
-        elif isinstance(value, str) and "://" in value:
-            event[key] = _CREDENTIALS.sub("", value)
-    return event
 
 
 @asynccontextmanager

@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from hola.config import Settings
+from hola.security.redaction import REDACTED
 from hola.telemetry import (
-    REDACTED,
     Metrics,
     bind_ids,
     bound_ids,
