@@ -12,8 +12,10 @@ from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics
 from hola.v1 import router_pb2, router_pb2_grpc
 from hola_router.catalogue import Catalogue
+from hola_router.gate import Gate
 from hola_router.generate import Router
 from hola_router.servicer import RouterServicer
+from hola_router.tenants import tenants_from
 
 
 class RouterApp:
@@ -49,13 +51,24 @@ class RouterApp:
         return (RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router)),)
 
     async def open(self) -> None:
-        """Connect to the bus. Raises UnknownModel when the default family is not in the store."""
+        """Connect to the bus.
+
+        Raises UnknownModel when the default family is not in the store, ConfigError on a file of
+        tenants that cannot be used, BusUnavailable.
+        """
         settings = self._settings
         catalogue = Catalogue(self._store, settings.model)
+        bus = self._bus or await self._open_bus()
         self._router = Router(
-            bus=self._bus or await self._open_bus(),
+            bus=bus,
             catalogue=catalogue,
             detach_grace_s=settings.detach_grace_s,
+            gate=Gate(
+                bus,
+                tenants=tenants_from(settings),
+                queue_limit=settings.queue_limit,
+                kv_share=settings.kv_share,
+            ),
             metrics=self._metrics,
         )
         self._opened.push_async_callback(self._router.close)

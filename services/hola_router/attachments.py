@@ -42,9 +42,12 @@ class Attachments:
         journal: Journal,
         *,
         grace_s: float,
+        end: Callable[[str], Awaitable[bool]] | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
+        """`end` cancels a request; None leaves it to the journal alone."""
         self._journal = journal
+        self._end = end or journal.cancel
         self._grace_s = grace_s
         self._clock = clock
         self._streams: Counter[str] = Counter()
@@ -119,7 +122,7 @@ class Attachments:
         await self._give_up(request_id)
 
     async def _give_up(self, request_id: str) -> None:
-        if await self._journal.cancel(request_id):
+        if await self._end(request_id):
             log.info("request_given_up", request_id=request_id)
 
 

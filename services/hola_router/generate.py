@@ -1,4 +1,4 @@
-"""The router's use case: validate, plan, queue a job, and follow its journal for the client."""
+"""The router's use case: admit a request, queue its job, and follow its journal for the client."""
 
 from __future__ import annotations
 
@@ -7,41 +7,49 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hola import __version__
-from hola.errors import EmptyPrompt, HolaError, InvalidRequest
+from hola.errors import (
+    BusUnavailable,
+    DuplicateRequest,
+    HolaError,
+    InvalidRequest,
+    UnknownRequest,
+)
 from hola.ports import Bus
-from hola.telemetry import Metrics
+from hola.telemetry import Metrics, get_logger
 from hola.types import (
+    DEFAULT_TENANT,
     Correction,
     Failure,
     GenerateEvent,
-    GenerateJob,
     GenerateRequest,
     RetrievalPlan,
     RouterInfo,
+    Started,
     Summary,
     Tokens,
 )
-from hola.validate import check_request_id, check_sampling, check_speculation
+from hola.validate import check_request_id
 from hola_router.attachments import Attachments
 from hola_router.catalogue import Catalogue
-from hola_router.policy import RequestFacts, plan_retrieval
+from hola_router.gate import Gate
+from hola_router.intake import Accepted, Intake
+from hola_router.naming import bus_id
 
 SERVICE = "router"
+DETACHED = "detached"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """A queued request and what was decided for it."""
-
-    job: GenerateJob
-    plan: RetrievalPlan
+log = get_logger(__name__)
 
 
 class Router:
-    """Accepts requests and streams their journals. Use from one event loop."""
+    """Accepts requests and streams their journals. Use from one event loop.
+
+    It remembers nothing of a request but who is attached here: another router on the same bus can
+    take any of its requests over at any time.
+    """
 
     def __init__(
         self,
@@ -49,55 +57,47 @@ class Router:
         bus: Bus,
         catalogue: Catalogue,
         detach_grace_s: float,
+        gate: Gate | None = None,
         metrics: Metrics | None = None,
         clock: Callable[[], int] = time.time_ns,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._bus = bus
         self._catalogue = catalogue
-        self._clock = clock
-        self._new_id = new_id
+        self._intake = Intake(catalogue, clock=clock, new_id=new_id)
+        self._gate = gate or Gate(bus)
         self._metrics = metrics or Metrics()
         self._metrics.active_requests.labels(SERVICE).set_function(
             lambda: self._attachments.active_requests
         )
-        self._attachments = Attachments(bus.journal, grace_s=detach_grace_s, clock=clock)
+        self._attachments = Attachments(
+            bus.journal, end=self._end, grace_s=detach_grace_s, clock=clock
+        )
 
-    async def accept(self, request: GenerateRequest, *, timeout_s: float | None = None) -> Accepted:
+    async def accept(
+        self,
+        request: GenerateRequest,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        timeout_s: float | None = None,
+    ) -> Accepted:
         """Check a request and queue it; `timeout_s` is how long anybody waits for its end.
 
-        Raises InvalidRequest (with its kinds), UnknownModel, DuplicateRequest, Overloaded,
-        BusUnavailable: nothing has been queued then.
+        With an idempotency key that the tenant has used before, nothing is queued and the earlier
+        request is what was accepted, wherever and whenever it was. Raises InvalidRequest (with its
+        kinds; also where that key came with another request), UnknownModel, DuplicateRequest,
+        Overloaded, QuotaExceeded, BusUnavailable: nothing has been queued then.
         """
-        request_id = request.request_id or self._new_id()
         try:
             # In a thread: it may read a family's files, and runs a chat template.
-            accepted = await asyncio.to_thread(self._check, request, request_id, timeout_s)
-            await self._bus.jobs.publish(accepted.job)
+            accepted = await asyncio.to_thread(self._intake.read, request, tenant, timeout_s)
+            if await self._is_repeat(accepted):
+                return replace(accepted, is_repeat=True)
+            await self._gate.admit(tenant, accepted.job.model)
+            return await self._publish(accepted)
         except HolaError as error:
             self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
             raise
-        return accepted
-
-    def _check(
-        self, request: GenerateRequest, request_id: str, timeout_s: float | None
-    ) -> Accepted:
-        check_request_id(request_id)
-        check_sampling(request.sampling)
-        check_speculation(request.speculation)
-        model = self._catalogue.check(request.model)
-        now = self._clock()
-        job = GenerateJob(
-            request_id=request_id,
-            model=model,
-            prompt=self._prompt(request, model),
-            sampling=request.sampling,
-            speculation=request.speculation,
-            accepted_unix_ns=now,
-            deadline_unix_ns=_deadline(now, timeout_s),
-        )
-        decision = plan_retrieval(RequestFacts(model=model, question=job.prompt))
-        return Accepted(job=job, plan=decision.plan)
 
     async def attach(
         self, accepted: Accepted
@@ -105,11 +105,13 @@ class Router:
         """Follow an accepted request; the retrieval plan is with the first event.
 
         Closing the iterator behind the request's deadline cancels the request at once. In the
-        metrics a request ends here, as what its client saw: its end, or "detached".
+        metrics a request ends here, as what its first client saw: its end, or "detached".
         """
-        job, outcome = accepted.job, "detached"
+        job, outcome = accepted.job, DETACHED
         first: RetrievalPlan | None = accepted.plan
-        events = self._follow(job.request_id, deadline_unix_ns=job.deadline_unix_ns)
+        # The deadline of a repeated call is not the request's.
+        deadline = 0 if accepted.is_repeat else job.deadline_unix_ns
+        events = self._follow(job.request_id, accepted.request_id, deadline_unix_ns=deadline)
         try:
             async with aclosing(events):
                 async for event in events:
@@ -117,7 +119,10 @@ class Router:
                     yield event, first
                     first = None
         finally:
-            self._metrics.requests.labels(SERVICE, outcome).inc()
+            if not accepted.is_repeat:
+                self._metrics.requests.labels(SERVICE, outcome).inc()
+                if outcome != DETACHED:
+                    self._gate.note_end()
 
     async def generate(
         self, request: GenerateRequest, *, timeout_s: float | None = None
@@ -129,74 +134,141 @@ class Router:
                 yield event
 
     async def resume(
-        self, request_id: str, position: int = 0
+        self, request_id: str, position: int = 0, *, tenant: str = DEFAULT_TENANT
     ) -> AsyncGenerator[GenerateEvent, None]:
         """Started, then the tokens from output `position` on, then Summary or Failure.
 
-        Every Correction of the request is among the events; tokens follow from its position on,
-        also where that is before `position`.
-
+        A Correction goes to every client, wherever it stands, and the stream goes back with it.
         Closing the iterator before its end detaches: without any stream for the grace period the
-        request is cancelled. Raises UnknownRequest, BusUnavailable, and InvalidRequest when the
-        request ended before `position`.
+        request is cancelled. Raises UnknownRequest, also for one of another tenant,
+        BusUnavailable, and InvalidRequest when the request ended before `position`.
         """
-        check_request_id(request_id)
-        async with aclosing(self._follow(request_id, position)) as events:
+        known = await self._own(tenant, request_id)
+        async with aclosing(self._follow(known, request_id, position)) as events:
             async for event in events:
                 yield event
 
-    async def cancel(self, request_id: str) -> bool:
-        """End a request; False when it had already ended. Raises UnknownRequest."""
-        check_request_id(request_id)
-        return await self._bus.journal.cancel(request_id)
+    async def cancel(self, request_id: str, *, tenant: str = DEFAULT_TENANT) -> bool:
+        """End a request; False when it had already ended.
 
-    async def info(self) -> RouterInfo:
-        """Families, by name, and how many requests are attached now."""
+        Raises UnknownRequest, also for one of another tenant.
+        """
+        known = await self._own(tenant, request_id)
+        try:
+            return await self._end(known)
+        except UnknownRequest:
+            raise _unknown(request_id) from None
+
+    async def info(self, *, tenant: str = DEFAULT_TENANT) -> RouterInfo:
+        """Families, by name, how much is going on, and what `tenant` may still begin."""
+        limits, jobs = self._gate.limits(tenant), self._bus.jobs
         return RouterInfo(
             version=__version__,
             models=await asyncio.to_thread(self._catalogue.infos),
             default_model=self._catalogue.default,
             active_requests=self._attachments.active_requests,
+            queue_depth=await jobs.depth(),
+            queue_limit=self._gate.queue_limit,
+            tenant_requests=await jobs.depth(tenant),
+            tenant_limit=limits.requests,
+            tenant_rate_per_s=limits.rate,
+            tenant_burst=limits.burst,
         )
 
     async def close(self) -> None:
         """Stop the clocks of detached requests. Idempotent."""
         await self._attachments.close()
 
-    async def _follow(
-        self, request_id: str, position: int = 0, *, deadline_unix_ns: int = 0
-    ) -> AsyncGenerator[GenerateEvent, None]:
-        with self._attachments.attach(request_id, deadline_unix_ns=deadline_unix_ns) as attachment:
-            written = 0
-            async with aclosing(self._bus.journal.follow(request_id)) as entries:
-                async for entry in entries:
-                    event = entry.event
-                    if isinstance(event, Tokens):
-                        written = event.position + len(event.tokens)
-                    elif isinstance(event, Correction):
-                        # What the client has from there on is void: it gets the tokens anew.
-                        written = event.position
-                        position = min(position, written)
-                    attachment.ended = isinstance(event, Summary | Failure)
-                    if attachment.ended and position > written:
-                        raise InvalidRequest(
-                            f"position {position} is past the end: {written} tokens were written",
-                            field="position",
-                        )
-                    wanted = cut(event, position)
-                    if wanted is not None:
-                        yield wanted
-                    if attachment.ended:
-                        return
+    async def _publish(self, accepted: Accepted) -> Accepted:
+        try:
+            await self._bus.jobs.publish(accepted.job)
+        except DuplicateRequest:
+            # Another call with the same key was faster, at this router or at another one.
+            if await self._is_repeat(accepted):
+                return replace(accepted, is_repeat=True)
+            raise DuplicateRequest(
+                f"request id {accepted.request_id!r} is taken", request_id=accepted.request_id
+            ) from None
+        return accepted
 
-    def _prompt(self, request: GenerateRequest, model: str) -> str:
-        if request.messages and request.prompt:
-            raise InvalidRequest("both prompt and messages are set: send one", field="prompt")
-        if request.messages:
-            return self._catalogue.render(model, request.messages)
-        if not request.prompt:
-            raise EmptyPrompt("neither prompt nor messages has any text", field="prompt")
-        return request.prompt
+    async def _is_repeat(self, accepted: Accepted) -> bool:
+        """Whether the job's idempotency key stands for this very request already.
+
+        Raises InvalidRequest when it stands for another one.
+        """
+        digest = accepted.job.request_digest
+        if not digest:
+            return False
+        try:
+            known = await self._bus.journal.digest(accepted.job.request_id)
+        except UnknownRequest:
+            return False
+        if known != digest:
+            raise InvalidRequest(
+                "idempotency_key: used before for another request; a key stands for one prompt"
+                " and one set of parameters",
+                field="idempotency_key",
+            )
+        return True
+
+    async def _own(self, tenant: str, request_id: str) -> str:
+        """The id on the bus of a request of `tenant`. Raises UnknownRequest, one text for all.
+
+        Names keep tenants apart already; that the owner is asked as well is the second lock.
+        """
+        check_request_id(request_id)
+        known = bus_id(tenant, request_id)
+        try:
+            owner = await self._bus.journal.owner(known)
+        except UnknownRequest:
+            owner = ""
+        if owner != tenant:
+            raise _unknown(request_id)
+        return known
+
+    async def _end(self, known: str) -> bool:
+        """Cancel in the journal, then tell the drafter, which would find out a heartbeat later."""
+        cancelled = await self._bus.journal.cancel(known)
+        if cancelled:
+            try:
+                await self._bus.notices.ended(known)
+            except BusUnavailable as error:
+                log.warning("end_not_announced", request_id=known, message=error.message)
+        return cancelled
+
+    async def _follow(
+        self, known: str, request_id: str, position: int = 0, *, deadline_unix_ns: int = 0
+    ) -> AsyncGenerator[GenerateEvent, None]:
+        """The journal of `known` as the client that calls it `request_id` gets it."""
+        with self._attachments.attach(known, deadline_unix_ns=deadline_unix_ns) as attachment:
+            try:
+                async with aclosing(self._events(known, position)) as events:
+                    async for event in events:
+                        attachment.ended = isinstance(event, Summary | Failure)
+                        yield _renamed(event, request_id)
+            except UnknownRequest:
+                raise _unknown(request_id) from None
+
+    async def _events(self, known: str, position: int) -> AsyncGenerator[GenerateEvent, None]:
+        """The journal's events from output `position` on, to the terminal one."""
+        written = 0
+        async with aclosing(self._bus.journal.follow(known)) as entries:
+            async for entry in entries:
+                event = entry.event
+                if isinstance(event, Tokens):
+                    written = event.position + len(event.tokens)
+                elif isinstance(event, Correction):
+                    # What the client has from there on is void: it gets the tokens anew.
+                    written = event.position
+                    position = min(position, written)
+                elif isinstance(event, Summary | Failure) and position > written:
+                    raise InvalidRequest(
+                        f"position {position} is past the end: {written} tokens were written",
+                        field="position",
+                    )
+                wanted = cut(event, position)
+                if wanted is not None:
+                    yield wanted
 
 
 def cut(event: GenerateEvent, position: int) -> GenerateEvent | None:
@@ -207,11 +279,16 @@ def cut(event: GenerateEvent, position: int) -> GenerateEvent | None:
     return replace(event, position=position, tokens=tokens) if tokens else None
 
 
+def _renamed(event: GenerateEvent, request_id: str) -> GenerateEvent:
+    """The event with the request id that its client knows."""
+    return replace(event, request_id=request_id) if isinstance(event, Started) else event
+
+
 def _outcome(event: GenerateEvent) -> str:
     if isinstance(event, Summary):
         return event.finish_reason.name.lower()
     return event.reason.lower() if isinstance(event, Failure) else ""
 
 
-def _deadline(now_ns: int, timeout_s: float | None) -> int:
-    return 0 if timeout_s is None else now_ns + max(1, int(timeout_s * 1e9))
+def _unknown(request_id: str) -> UnknownRequest:
+    return UnknownRequest(f"no journal of request {request_id!r}", request_id=request_id)

@@ -15,6 +15,7 @@ from hola.convert import (
     response_to_pb,
     router_info_to_pb,
 )
+from hola.security.caller import current_tenant
 from hola.types import Failure
 from hola.v1 import router_pb2, router_pb2_grpc
 from hola_router.generate import Router
@@ -33,7 +34,9 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     ) -> AsyncGenerator[router_pb2.RouterServiceGenerateResponse, None]:
         """Accept a request and stream it; a Failure is the last message and the status."""
         accepted = await self._router.accept(
-            request_from_pb(request), timeout_s=context.time_remaining()
+            request_from_pb(request),
+            tenant=current_tenant(),
+            timeout_s=context.time_remaining(),
         )
         async with aclosing(self._router.attach(accepted)) as events:
             async for event, plan in events:
@@ -45,7 +48,10 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.RouterServiceResumeRequest, context: Context
     ) -> AsyncGenerator[router_pb2.RouterServiceResumeResponse, None]:
         """Stream a request from a position on, as Generate would have."""
-        async with aclosing(self._router.resume(request.request_id, request.position)) as events:
+        following = self._router.resume(
+            request.request_id, request.position, tenant=current_tenant()
+        )
+        async with aclosing(following) as events:
             async for event in events:
                 yield router_pb2.RouterServiceResumeResponse(event=event_to_pb(event))
                 if isinstance(event, Failure):
@@ -55,11 +61,11 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.RouterServiceCancelRequest, context: Context
     ) -> router_pb2.RouterServiceCancelResponse:
         """End a request."""
-        cancelled = await self._router.cancel(request.request_id)
+        cancelled = await self._router.cancel(request.request_id, tenant=current_tenant())
         return router_pb2.RouterServiceCancelResponse(cancelled=cancelled)
 
     async def Info(
         self, request: router_pb2.RouterServiceInfoRequest, context: Context
     ) -> router_pb2.RouterServiceInfoResponse:
         """Models and limits."""
-        return router_info_to_pb(await self._router.info())
+        return router_info_to_pb(await self._router.info(tenant=current_tenant()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 from hola.convert.fields import build, enum_from_pb, text_from_bytes, text_to_bytes
 from hola.errors import EmptyPrompt, InvalidRequest, InvalidSampling
 from hola.types import (
@@ -177,6 +180,15 @@ def request_from_pb(message: router_pb2.RouterServiceGenerateRequest) -> Generat
         speculation=speculation_from_pb(message.speculation),
         idempotency_key=message.idempotency_key,
     )
+
+
+def request_digest(request: GenerateRequest) -> str:
+    """Hex sha256 of all that is asked: equal for two calls that must get the same stream.
+
+    Raises InvalidRequest or InvalidSampling when a value does not fit its wire type.
+    """
+    asked = request_to_pb(replace(request, request_id="", idempotency_key=""))
+    return hashlib.sha256(asked.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _check_one(has_prompt: bool, has_other: bool, other: str) -> None:
