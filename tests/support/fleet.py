@@ -60,22 +60,23 @@ class Cable:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
-        ways = [
-            asyncio.create_task(self._pass(reader, upstream_writer)),
-            asyncio.create_task(self._pass(upstream_reader, writer)),
-        ]
+        writers = [writer]
+        ways: list[asyncio.Task[None]] = []
         try:
+            upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
+            writers.append(upstream_writer)
+            ways.append(asyncio.create_task(self._pass(reader, upstream_writer)))
+            ways.append(asyncio.create_task(self._pass(upstream_reader, writer)))
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            pass  # the verifier is gone, and so is this connection
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for each in (writer, upstream_writer):
+            for each in writers:
                 each.close()
-            await asyncio.gather(
-                writer.wait_closed(), upstream_writer.wait_closed(), return_exceptions=True
-            )
+            await asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True)
 
     async def close(self) -> None:
         for task in list(self._tasks):

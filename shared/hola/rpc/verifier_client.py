@@ -31,6 +31,9 @@ from hola.v1 import verifier_pb2, verifier_pb2_grpc
 _SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
 # How long `close` waits for the verifier to confirm an orderly end before it cuts the stream.
 _GOODBYE_S = 1.0
+# Pauses between two looks at a channel that is not connected yet.
+_SHORTEST_LOOK_S = 0.001
+_LONGEST_LOOK_S = 0.05
 
 
 class GrpcVerifier:
@@ -120,19 +123,24 @@ class GrpcVerifier:
                 return await self._ready(self._channel, patient)
         except TimeoutError:
             raise self._unavailable(f"no connection within {timeout_s:g} s") from None
-        except grpc.aio.UsageError:  # closed by `reset` or `close` meanwhile
-            raise self._unavailable("the channel was closed") from None
 
     async def _ready(self, channel: grpc.aio.Channel, patient: bool) -> grpc.aio.Channel:
-        state = channel.get_state(try_to_connect=True)
-        while state is not grpc.ChannelConnectivity.READY:
+        """The channel, once it is connected.
+
+        It is looked at again and again: grpc's own wait, when it is given up, leaves a callback
+        behind that can outlive the event loop, and then the process crashes.
+        """
+        pause_s = _SHORTEST_LOOK_S
+        while True:
+            state = channel.get_state(try_to_connect=True)
+            if state is grpc.ChannelConnectivity.READY:
+                return channel
             if state is grpc.ChannelConnectivity.SHUTDOWN:
                 raise self._unavailable("the channel was closed")
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not patient:
                 raise self._unavailable("no connection")
-            await channel.wait_for_state_change(state)
-            state = channel.get_state(try_to_connect=True)
-        return channel
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
 
     def _unavailable(self, why: str) -> HolaError:
         return VerifierUnavailable(f"verifier {self._address}: {why}", address=self._address)

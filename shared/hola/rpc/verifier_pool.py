@@ -99,7 +99,12 @@ class VerifierPool:
         for attempt, address in enumerate(addresses):
             if attempt:
                 await self._pace()
-            lane = await self._try(address, alone=len(addresses) == 1, session_id=session_id)
+            lane = await self._try(
+                address,
+                session_id,
+                is_last=attempt == len(addresses) - 1,
+                is_alone=len(addresses) == 1,
+            )
             if lane is not None:
                 return self._linked(lane, session_id, fingerprint)
         raise self._nobody()
@@ -179,10 +184,13 @@ class VerifierPool:
         failed = self._trouble.of(session_id)
         return order(self._roster.candidates(failed), session_id, fingerprint)
 
-    async def _try(self, address: str, *, alone: bool, session_id: str) -> Lane | None:
+    async def _try(
+        self, address: str, session_id: str, *, is_last: bool, is_alone: bool
+    ) -> Lane | None:
         """A lane at this address; None when it cannot be reached.
 
-        With others at hand it is not waited for any longer than a silent one.
+        While others are left it is not waited for any longer than a silent one; where there are
+        any, one that refuses is not waited for at all.
         """
         member = self._roster.members.get(address)
         if member is None:
@@ -190,9 +198,9 @@ class VerifierPool:
         await asyncio.sleep(member.breaker.wait_s())
         longest_s = self._settings.connect_timeout_s
         try:
-            if not alone:
+            if not is_last:
                 longest_s = min(longest_s, self._settings.detect_s)
-            return Lane(member, await member.connect(longest_s, patient=alone))
+            return Lane(member, await member.connect(longest_s, patient=is_alone))
         except HolaError:
             self._trouble.note(session_id, address)
             return None
