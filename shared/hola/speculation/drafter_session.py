@@ -93,17 +93,10 @@ class DrafterSession:
     def __post_init__(self) -> None:
         self._born_ns = self.clock()
         self._output = Output(self.prompt, self.job.sampling, self.tokenizer)
-        degraded = False
-        if self.started is None:
-            drafts = () if self.ladder is None else self.ladder.tiers
-            self._tiers = (*drafts, self.target_name)
-        else:
-            self._tiers = self.started.tiers
-            self.fingerprint = self.fingerprint or self.started.fingerprint
-            degraded = self.started.exactness is Exactness.DEGRADED
-        # Output of unknown numerics cannot be called exact, whoever continues it.
-        degraded |= bool(self.committed) and not self.fingerprint
-        self._target = Target(self.fingerprint, degraded)
+        drafts = () if self.ladder is None else self.ladder.tiers
+        self._tiers = (*drafts, self.target_name) if self.started is None else self.started.tiers
+        self._target = Target.before(self.started, self.fingerprint, bool(self.committed))
+        self.fingerprint = self._target.fingerprint
         self._account = Account(tiers=self._tiers, corrections=self.corrections)
         self._account.queue_ns, self._account.prefill_ns = self.queue_ns, self.tokenize_ns
         self._drafts = Drafting(
@@ -127,12 +120,9 @@ class DrafterSession:
 
         LOCAL only for a request that can do it: not in GATED mode, and not without a draft engine.
         """
-        wanted = self.job.speculation.outage
-        if wanted is not Outage.LOCAL or self._stretch is not None:
-            return wanted
-        able = self.job.speculation.mode is Mode.EXACT and self._drafts.can_write
-        room = self.context_length_of_drafts - len(self._output.sequence)
-        return Outage.LOCAL if able and room > 0 else Outage.WAIT
+        if self._stretch is not None:
+            return self.job.speculation.outage
+        return self._drafts.outage(self._output)
 
     def start(self) -> list[Action]:
         """First call: sends Open."""
@@ -184,14 +174,12 @@ class DrafterSession:
         if self._finished or self._open or self.outage is not Outage.LOCAL:
             return []
         self._local = True
-        actions = self._announce(Exactness.UNVERIFIED)
         block, self._block = self._block, None
         fresh, self._stretch = self._stretch is None, self._stretch or Stretch(self._output)
         self._stretch.limit(
             *self._target.limits_within(self.context_length_of_drafts, self.eos_of_drafts)
         )
-        if block is not None and fresh:
-            actions += self._write(block.tokens, block.tiers)
+        actions = self._write(block.tokens, block.tiers) if block is not None and fresh else []
         return actions if self._drafting else actions + self._write_on()
 
     def draft(self) -> Proposal:
@@ -217,7 +205,8 @@ class DrafterSession:
             actions = self._write(tokens, tiers)
             if self._open:
                 return actions + self._advance()
-            return actions + (self._write_on() if tokens else [])
+            # A writer without a word has nothing more to say; a ladder may just have been unsure.
+            return actions + (self._write_on() if tokens or not self._drafts.local else [])
         return self._propose(proposal, tokens, tiers, draft_ns)
 
     def on_draft_failed(self) -> list[Action]:
@@ -334,11 +323,8 @@ class DrafterSession:
 
     def _write(self, tokens: tuple[int, ...], tiers: tuple[int, ...]) -> list[Action]:
         """Append to the stretch and emit."""
-        if self._stretch is None:
-            return []
-        position = self._stretch.position
-        events = self._stretch.write(tokens, tiers)
-        return [Emit(Tokens(position=position, tokens=events))] if events else []
+        written = None if self._stretch is None else self._stretch.write(tokens, tiers)
+        return [] if written is None else [*self._announce(Exactness.UNVERIFIED), Emit(written)]
 
     def _write_on(self) -> list[Action]:
         """Ask for more, unless the text is complete or the tiers cannot go on."""
@@ -385,12 +371,24 @@ class DrafterSession:
             return Exactness.UNVERIFIED
         return Exactness.DEGRADED if self._target.degraded else Exactness.EXACT
 
+    def _leave_unverified(self) -> list[Action]:
+        """Count what the target never saw; where it saw some of the stretch, say how far."""
+        stretch, position = self._stretch, self._output.position
+        if stretch is None or not stretch.waiting:
+            return []
+        for event in stretch.waiting:
+            self._account.commit(event)
+        if not stretch.confirmed:
+            return []
+        rest = Tokens(position=position, tokens=tuple(stretch.waiting))
+        return [*self._correct(position), Emit(rest)]
+
     def _end(self, reason: FinishReason) -> list[Action]:
         self._finished = True
-        for event in self._stretch.waiting if self._stretch is not None else ():
-            self._account.commit(event)
+        exactness = self._exactness()
+        actions = self._leave_unverified()
         wall_ns = self.queue_ns + self.tokenize_ns + self.clock() - self._born_ns
         summary = self._account.summary(
-            reason, self._exactness(), prompt_tokens=len(self.prompt), wall_ns=wall_ns
+            reason, exactness, prompt_tokens=len(self.prompt), wall_ns=wall_ns
         )
-        return [Emit(summary), Send(CancelSession())]
+        return [*actions, Emit(summary), Send(CancelSession())]

@@ -9,7 +9,7 @@ from hola.speculation.output import Output
 from hola.speculation.pacing import EntropyGate, Pacing
 from hola.speculation.proposers import Writer
 from hola.speculation.stretch import Stretch
-from hola.types import MAX_BLOCK_TOKENS, Mode, SpeculationParams
+from hola.types import MAX_BLOCK_TOKENS, Mode, Outage, SpeculationParams
 
 # Tokens that a tier writes at a time without the target: few, so that its return is soon noticed.
 LOCAL_TOKENS = 8
@@ -20,7 +20,8 @@ Ask = Callable[[Sequence[int], int], Proposal]
 class Drafting:
     """The ladder with its pacing, its entropy gate and its first prefill.
 
-    `ask` and `ask_locally` say what `run` will do; only `run` is for the draft worker.
+    `ask` and `ask_locally` say what `run` will do (`asked` tokens, by the writer if `local`); only
+    `run` is for the draft worker.
     `writer` may be the ladder itself; None where no tier can write a text.
     """
 
@@ -44,11 +45,15 @@ class Drafting:
         self._warm_up_ns: int | None = None
         self._failed = False
         self.asked = 0
+        self.local = False
 
-    @property
-    def can_write(self) -> bool:
-        """Whether a tier can write by itself."""
-        return self._writer is not None and not self._failed
+    def outage(self, output: Output) -> Outage:
+        """What the request does without a verifier; LOCAL only where a tier can go on."""
+        wanted = self._speculation.outage
+        able = self._writer is not None and self._speculation.mode is Mode.EXACT
+        if wanted is Outage.LOCAL and not (able and self._has_place(output.sequence)):
+            return Outage.WAIT
+        return wanted
 
     def failed(self) -> None:
         """A tier is broken: from now on nothing is asked."""
@@ -59,7 +64,7 @@ class Drafting:
 
         As pacing and the request want, but nothing that could never become output.
         """
-        self.asked = 0
+        self.asked, self.local = 0, False
         if self._ladder is not None and self._has_place(output.sequence):
             cap = self._speculation.max_draft_tokens
             most = MAX_BLOCK_TOKENS if cap is None else cap
@@ -71,7 +76,7 @@ class Drafting:
 
     def ask_locally(self, stretch: Stretch) -> int:
         """How many tokens `run` writes behind `stretch`; 0 for none."""
-        self.asked = 0
+        self.asked, self.local = 0, True
         if self._writer is not None and self._has_place(stretch.sequence):
             self.asked = max(0, min(LOCAL_TOKENS, stretch.room))
             self._question = self._writer.write, stretch.sequence

@@ -9,14 +9,14 @@ from itertools import islice
 
 from hola.speculation.blocks import Block, Candidate
 from hola.speculation.output import Output
-from hola.types import MAX_BLOCK_TOKENS, FinishReason, Outcome, TokenEvent
+from hola.types import MAX_BLOCK_TOKENS, FinishReason, Outcome, TokenEvent, Tokens
 
 
 class Stretch:
     """Tokens that were emitted unverified, on a copy of the output that goes its own way.
 
     `waiting` are those that the target has not looked at yet; the first one stands where the
-    target's own output ends.
+    target's own output ends. `confirmed` is how many it has found right before them.
     """
 
     def __init__(self, output: Output, emitted: Sequence[TokenEvent] = ()) -> None:
@@ -24,16 +24,12 @@ class Stretch:
         self._output = output.fork()
         self._output.restore(emitted)
         self.waiting = deque(emitted)
+        self.confirmed = 0
 
     @property
     def sequence(self) -> list[int]:
         """Prompt and output, unverified tokens included; proposers read it."""
         return self._output.sequence
-
-    @property
-    def position(self) -> int:
-        """Output position of the next token that is written."""
-        return self._output.position
 
     @property
     def room(self) -> int:
@@ -49,16 +45,17 @@ class Stretch:
         """What ends the text; must be called before `write`."""
         self._output.limit(context_length, eos_token_ids)
 
-    def write(self, tokens: Iterable[int], tiers: Iterable[int]) -> tuple[TokenEvent, ...]:
-        """Append tokens of the tiers; the events to emit, up to the one that ends the text."""
+    def write(self, tokens: Iterable[int], tiers: Iterable[int]) -> Tokens | None:
+        """Append tokens of the tiers up to the one that ends the text; what to emit, if any."""
         if self.finish is not None:
-            return ()
+            return None
+        position = self._output.position
         events = self._output.commit(
             Candidate(token, tier, Outcome.UNVERIFIED)
             for token, tier in zip(tokens, tiers, strict=True)
         )
         self.waiting.extend(events)
-        return events
+        return Tokens(position=position, tokens=events) if events else None
 
     def block(self, base: int, room: int) -> Block:
         """The next unverified tokens as a draft block; `room` tokens fit into the output.
@@ -101,6 +98,7 @@ class Stretch:
         for at, event in enumerate(events):
             if not self.waiting or not _same(self.waiting.popleft(), event):
                 return at
+        self.confirmed += len(events)
         return len(events) if complete or not self.waiting else None
 
 

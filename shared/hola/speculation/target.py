@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hola.errors import PromptTooLong
-from hola.types import Exactness, GenerateJob, Open, Opened
+from hola.types import Exactness, GenerateJob, Open, Opened, Started
 
 
 @dataclass(slots=True)
@@ -18,6 +18,13 @@ class Target:
     fingerprint: str
     degraded: bool
     limits: tuple[int, tuple[int, ...]] | None = field(default=None, init=False)
+
+    @classmethod
+    def before(cls, started: Started | None, fingerprint: str, has_output: bool) -> Target:
+        """As a journal leaves it. Output of unknown numerics is degraded, whoever continues it."""
+        degraded = started is not None and started.exactness is Exactness.DEGRADED
+        fingerprint = fingerprint or ("" if started is None else started.fingerprint)
+        return cls(fingerprint, degraded or (has_output and not fingerprint))
 
     def opening(
         self,

@@ -15,10 +15,13 @@ from hola.speculation.actions import Action, Draft, Emit, Send
 from hola.speculation.drafter_session import DrafterSession
 from hola.speculation.local import answer_locally
 from hola.speculation.pacing import RoundReport
+from hola.speculation.proposers import Cascade
 from hola.speculation.sampling import choose
 from hola.speculation.verifier_session import VerifierSession
+from hola.transcript import Transcript
 from hola.types import (
     CancelSession,
+    Correction,
     DraftBlock,
     Failure,
     FinishReason,
@@ -161,6 +164,8 @@ class Trouble:
     repeated_verdict: float = 0.0
     takeover: float = 0.0
     draft_failure: float = 0.0
+    outage: float = 0.0
+    longest_outage: int = 5
     fresh_verifier: float = 0.5
 
 
@@ -176,9 +181,12 @@ class Run:
     most_draft_tokens: int = 12
     trouble: Trouble = field(default_factory=Trouble)
     target: Script = TARGET
+    context_length_of_drafts: int = TARGET.context_length
+    eos_of_drafts: tuple[int, ...] = (EOS,)
     events: list[GenerateEvent] = field(default_factory=list)
     takeovers: int = 0
     losses: int = 0
+    outages: int = 0
 
     def play(self) -> Result:
         """Run to the end and check that the stream is well formed."""
@@ -198,7 +206,8 @@ class Run:
                 self.losses += 1
                 if self._strikes(self.trouble.fresh_verifier):
                     self._verifier = self._new_verifier()
-                todo = deque(self._drafter.reopen())
+                # A draft that is under way will be answered, whatever becomes of the verifier.
+                todo = deque(self._come_back([action for action in todo if action == Draft()]))
         return self._result()
 
     @property
@@ -209,11 +218,53 @@ class Run:
         return last
 
     @property
+    def transcript(self) -> Transcript:
+        """What the events say."""
+        transcript = Transcript()
+        for event in self.events:
+            transcript.note(event)
+        return transcript
+
+    @property
     def committed(self) -> tuple:
-        """All token events."""
-        return tuple(
-            token for event in self.events if isinstance(event, Tokens) for token in event.tokens
-        )
+        """All token events that hold."""
+        return tuple(self.transcript.tokens)
+
+    def _come_back(self, due: list[Action]) -> list[Action]:
+        """What follows a loss: at once, or after some text without a verifier."""
+        opening = self._drafter.reopen()
+        if not self._strikes(self.trouble.outage):
+            return [*opening, *due]
+        self.outages += 1
+        todo = deque([*self._drafter.write_locally(), *due])
+        for _ in range(self.random.randint(0, self.trouble.longest_outage)):
+            self._emit_all(todo)
+            if not todo:
+                return opening
+            todo.extend(self._answer_draft(todo.popleft()))
+            if self._strikes(self.trouble.takeover):
+                self.takeovers += 1
+                self._emit_all(todo)
+                self._drafter = self._new_drafter()
+                opening = self._drafter.start()
+                todo = deque(self._drafter.write_locally())
+        self._emit_all(todo)
+        draft_due = bool(todo)
+        if draft_due and self._strikes(0.3):
+            assert self._drafter.on_draft(Proposal(), 0) == []
+            return opening
+        # The verifier answers before the draft that is under way.
+        return [*opening, *todo]
+
+    def _emit_all(self, todo: deque[Action]) -> None:
+        while todo and isinstance(todo[0], Emit):
+            self.events.append(todo.popleft().event)
+
+    def _answer_draft(self, action: Action) -> list[Action]:
+        assert action == Draft()
+        if self._strikes(self.trouble.draft_failure):
+            return self._drafter.on_draft_failed()
+        return self._drafter.on_draft(self._drafter.draft(), 5000)
 
     def _perform(self, action: Action) -> list[Action]:
         match action:
@@ -233,10 +284,7 @@ class Run:
         if self._strikes(self.trouble.lost_while_drafting):
             self.losses += 1
             reopening = self._drafter.reopen()
-        if self._strikes(self.trouble.draft_failure):
-            drafted = self._drafter.on_draft_failed()
-        else:
-            drafted = self._drafter.on_draft(self._drafter.draft(), 5000)
+        drafted = self._answer_draft(Draft())
         # Without an open session a draft only emits, and emits are not lost with the link.
         return drafted + reopening
 
@@ -263,7 +311,8 @@ class Run:
         return answer
 
     def _new_drafter(self) -> DrafterSession:
-        started = next((event for event in self.events if isinstance(event, Started)), None)
+        transcript = self.transcript
+        ladder = self.new_ladder()
         return DrafterSession(
             GenerateJob(
                 request_id="request",
@@ -273,14 +322,19 @@ class Run:
             ),
             prompt=self.prompt,
             model="family",
-            ladder=self.new_ladder(),
+            ladder=ladder,
             pacing=RandomPacing(self.random, self.most_draft_tokens),
             tokenizer=TOKENIZER,
             target_name="target",
-            context_length_of_drafts=self.target.context_length,
+            context_length_of_drafts=self.context_length_of_drafts,
             clock=lambda: next(self._ticks),
-            committed=self.committed,
-            started=started,
+            writer=ladder if isinstance(ladder, Cascade) else None,
+            eos_of_drafts=self.eos_of_drafts,
+            committed=transcript.final,
+            unverified=transcript.unverified,
+            corrections=transcript.corrections,
+            started=transcript.started,
+            fingerprint=transcript.fingerprint,
             queue_ns=17,
             tokenize_ns=3,
         )
@@ -301,20 +355,16 @@ class Run:
         return bool(self.events) and isinstance(self.events[-1], Summary | Failure)
 
     def _result(self) -> Result:
-        """Exactly one Started first and one Summary last, and positions without a gap."""
+        """One Started first, one Summary last, positions that follow, all of it verified."""
         assert self._drafter.finished
-        assert [type(event) for event in self.events if not isinstance(event, Tokens)] == [
-            Started,
-            Summary,
-        ]
-        assert isinstance(self.events[0], Started)
-        position = 0
-        for event in self.events[1:-1]:
-            assert isinstance(event, Tokens)
-            assert event.position == position
-            assert event.tokens
-            position += len(event.tokens)
-        tokens = tuple(event.token for event in self.committed)
+        kinds = [type(event) for event in self.events]
+        assert kinds[0] is Started
+        assert kinds[-1] is Summary
+        assert set(kinds[1:-1]) <= {Tokens, Correction}
+        transcript = self.transcript
+        assert transcript.unverified == ()
+        assert all(event.tokens for event in self.events if isinstance(event, Tokens))
+        tokens = tuple(event.token for event in transcript.tokens)
         assert self._drafter.output == tokens
-        text = "".join(event.text for event in self.committed)
+        text = "".join(event.text for event in transcript.tokens)
         return Result(tokens, text, self.summary.finish_reason)
