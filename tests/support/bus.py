@@ -154,7 +154,8 @@ class RedisBackend:
         await asyncio.sleep(seconds)
 
     async def add_job(self, payload: bytes) -> None:
-        await self.client.xadd(self.keys.jobs, {"p": payload})
+        await self.client.xadd(self.keys.queue("default"), {"p": payload})
+        await self.client.zadd(self.keys.tenants, {"default": 0})
 
     async def dead_letters(self) -> list[tuple[bytes, str]]:
         found: Any = await self.client.xrange(self.keys.dead_letters)

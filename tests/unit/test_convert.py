@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from hola import convert
 from hola.errors import (
@@ -20,16 +19,20 @@ from hola.errors import (
     UnknownModel,
 )
 from hola.types import (
+    Correction,
     DraftBlock,
     Exactness,
     Failure,
     GenerateJob,
     GenerateRequest,
+    JournalEntry,
     Mode,
+    Outcome,
     RetrievalPlan,
     SamplingParams,
     SpeculationParams,
     Started,
+    TokenEvent,
     Tokens,
 )
 from hola.v1 import common_pb2, drafter_pb2, events_pb2, router_pb2, verifier_pb2
@@ -142,12 +145,40 @@ def test_garbage_payloads_are_protocol_violations(raw: bytes) -> None:
     assert isinstance(convert.request_id_of(raw), str)
 
 
-def test_a_payload_of_another_version_is_refused() -> None:
+@pytest.mark.parametrize("version", [0, 3, 99])
+def test_a_payload_that_needs_a_newer_reader_or_has_no_version_is_refused(version: int) -> None:
     job = convert.job_to_pb(GenerateJob(request_id="r", model="m", prompt="p"))
-    payload = events_pb2.JobEnvelope(version=2, job=job).SerializeToString()
-    with pytest.raises(ProtocolViolation, match="version: 2"):
+    payload = events_pb2.JobEnvelope(version=version, job=job).SerializeToString()
+    with pytest.raises(ProtocolViolation, match="version: ") as caught:
         convert.decode_job(payload)
+    assert caught.value.details["field"] == "version"
+    assert ("needs_reader" in caught.value.details) == (version > 0)
     assert convert.request_id_of(payload) == "r"
+    for decode in (convert.decode_entry, convert.decode_record):
+        with pytest.raises(ProtocolViolation):
+            decode(payload)
+
+
+def test_a_payload_of_a_newer_writer_that_this_reader_understands_is_read() -> None:
+    job = GenerateJob(request_id="r", model="m", prompt="p")
+    newer_field = b"\xfa\x7f\x03new"  # field 2047, of a type this reader has not heard of
+    newer = events_pb2.JobEnvelope.FromString(convert.encode_job(job) + newer_field)
+    newer.version = 2
+    assert convert.decode_job(newer.SerializeToString()) == job
+    token = TokenEvent(token=1, text="x", tier=0, outcome=Outcome.PLAIN)
+    entry = JournalEntry(event=Tokens(position=0, tokens=(token,)), writer="w")
+    assert convert.decode_entry(convert.encode_entry(entry) + newer_field) == entry
+
+
+def test_only_a_correction_needs_more_than_the_first_reader() -> None:
+    token = TokenEvent(token=1, text="x", tier=0, outcome=Outcome.UNVERIFIED)
+    versions = {
+        type(event).__name__: events_pb2.JournalEntry.FromString(
+            convert.encode_entry(JournalEntry(event=event))
+        ).version
+        for event in (Tokens(position=0, tokens=(token,)), Correction(position=0))
+    }
+    assert versions == {"Tokens": 1, "Correction": 2}
 
 
 def test_unset_fields_mean_what_the_protos_say() -> None:

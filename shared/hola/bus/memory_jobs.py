@@ -9,6 +9,7 @@ from collections import Counter
 from hola.bus import rules
 from hola.bus.memory_journal import MemoryJournal
 from hola.bus.memory_store import MemoryStore, StoredJob, StoredLetter
+from hola.bus.rules import RawJob
 from hola.bus.streams import BusLimits
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
@@ -148,18 +149,16 @@ class MemoryJobs:
         return job.attempts > 0 and now - job.delivered_at >= self._limits.job_idle_s
 
     def _open(self, stored: StoredJob) -> Delivery | None:
-        """The delivery, or None when the job had to be buried."""
-        try:
-            job = decode_job(stored.payload)
-        except ProtocolViolation as error:
-            self._give_up(stored, request_id_of(stored.payload), error)
+        """The delivery, or None when the job had to be buried or is left to a newer drafter."""
+        raw = RawJob(stored.token, stored.tenant, stored.payload, stored.attempts)
+        opened = rules.open_job(raw, self._limits.max_attempts)
+        if isinstance(opened, HolaError):
+            self._give_up(stored, opened)
             return None
-        if stored.attempts > self._limits.max_attempts:
-            self._give_up(stored, job.request_id, rules.worn_out(self._limits.max_attempts))
-            return None
-        return Delivery(job=job, token=stored.token, attempts=stored.attempts)
+        return opened
 
-    def _give_up(self, stored: StoredJob, request_id: str, error: HolaError) -> None:
+    def _give_up(self, stored: StoredJob, error: HolaError) -> None:
+        request_id = request_id_of(stored.payload)
         log.error("job_given_up", request_id=request_id, reason=error.reason, message=error.message)
         try:
             self._journal.end(request_id, lambda _: rules.given_up(error))

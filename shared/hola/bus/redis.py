@@ -1,27 +1,38 @@
-"""The bus on a Redis server (7.0 or newer; one primary, not a cluster)."""
+"""The bus on Redis 7.0 or newer: one server, a master found by sentinels, or a cluster."""
 
 from __future__ import annotations
 
+from hola.bus.address import parse_address
 from hola.bus.redis_fleet import RedisQuota, RedisRegistry
 from hola.bus.redis_follow import JournalReader
 from hola.bus.redis_jobs import RedisJobs
 from hola.bus.redis_journal import RedisJournal
 from hola.bus.redis_link import RedisLink
 from hola.bus.redis_notices import RedisNotices
+from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits, Keys
 
 
 class RedisBus:
     """ports.Bus on Redis streams. Connects on first use; every wait has a bound.
 
-    Publication changes the job stream and the request's journal in one script, so both must be on
-    one server. The journals are durable as the server is: with `appendonly yes`, and
-    `appendfsync always` where not even the last second before a power cut may be written twice.
+    The journals are durable as the server is: with `appendonly yes`, and `appendfsync always`
+    where not even the last second before a power cut may be written twice. Where a replica takes
+    over, what it had not received yet is lost: writers are fenced and write it again.
     """
 
-    def __init__(self, url: str, *, limits: BusLimits | None = None, prefix: str = "hola") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        limits: BusLimits | None = None,
+        prefix: str = "hola",
+        security: BusSecurity | None = None,
+    ) -> None:
         """Raises ConfigError on a URL that cannot be used. Buses share what `prefix` is equal."""
-        self._link = RedisLink(url, limits or BusLimits(), Keys(prefix))
+        self._link = RedisLink(
+            parse_address(url), limits or BusLimits(), Keys(prefix), security or BusSecurity()
+        )
         self._reader = JournalReader(self._link)
         self._journal = RedisJournal(self._link, self._reader)
         self._jobs = RedisJobs(self._link, self._journal)
@@ -56,7 +67,8 @@ class RedisBus:
 
     async def ping(self) -> None:
         """Raises BusUnavailable when Redis does not answer for retry_s."""
-        await self._link.call(lambda _: self._link.commands.ping())
+        # In a cluster PING goes to every node: one key of the queue stands for all of it.
+        await self._link.call(lambda _: self._link.commands.exists(self._link.keys.tenants))
 
     async def close(self) -> None:
         """End followers, close connections. Idempotent."""

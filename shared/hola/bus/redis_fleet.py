@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from hola.bus import rules, scripts
+from hola.bus import fleet_scripts, rules
 from hola.bus.redis_link import Argument, RedisLink, milliseconds
 from hola.convert import encode_record
 from hola.types import VerifierRecord
@@ -18,7 +18,7 @@ class RedisQuota:
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
-        self._spend = link.script(scripts.SPEND)
+        self._spend = link.script(fleet_scripts.SPEND)
 
     async def spend(self, bucket: str, *, rate_per_s: float, burst: int) -> float:
         """Take one token of a bucket that holds at most `burst` and fills at `rate_per_s`.
@@ -38,9 +38,9 @@ class RedisRegistry:
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
-        self._announce = link.script(scripts.ANNOUNCE)
-        self._withdraw = link.script(scripts.WITHDRAW)
-        self._verifiers = link.script(scripts.VERIFIERS)
+        self._announce = link.script(fleet_scripts.ANNOUNCE)
+        self._withdraw = link.script(fleet_scripts.WITHDRAW)
+        self._verifiers = link.script(fleet_scripts.VERIFIERS)
 
     async def announce(self, record: VerifierRecord, *, ttl_s: float) -> None:
         """Write or refresh a record; it is gone `ttl_s` seconds later.

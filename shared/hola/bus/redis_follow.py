@@ -1,4 +1,4 @@
-"""One blocking read for all the journals that a process follows."""
+"""One blocking read for all the journals that a process follows; in a cluster, one per lane."""
 
 from __future__ import annotations
 
@@ -9,109 +9,72 @@ import uuid
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any, cast
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from hola.bus import rules
+from hola.bus.follower import Feed, Follower, Item
 from hola.bus.redis_link import RawEntry, RedisLink, is_lost, milliseconds
 from hola.bus.rules import Continuity
 from hola.bus.streams import PAYLOAD_FIELD, START_ID, is_terminal, parse_id
 from hola.convert import decode_entry
-from hola.errors import BusUnavailable, HolaError, ProtocolViolation
+from hola.errors import BusUnavailable, ProtocolViolation
 from hola.types import JournalEntry
 
 READ_CHUNK = 256
 WAKE_TTL_S = 60.0
 MAX_BACKOFF_S = 1.0
 
-Item = tuple[str, JournalEntry]
-
-
-class Follower:
-    """One consumer of a journal: a bounded buffer, filled by the reader's task."""
-
-    def __init__(self, buffer: int) -> None:
-        self.is_behind = True  # entries before the feed's place have to be read from the journal
-        self._buffer = buffer
-        self._items: deque[Item] = deque()
-        self._error: HolaError | None = None
-        self._something = asyncio.Event()
-
-    def put(self, item: Item) -> None:
-        """Hand over an entry; beyond the buffer it is left in the journal for later."""
-        if len(self._items) >= self._buffer:
-            self.is_behind = True
-        if not self.is_behind:
-            self._items.append(item)
-            self._something.set()
-
-    def fall_behind(self) -> None:
-        """Empty the buffer: what is in it comes out of the journal, after what lies before it."""
-        self.is_behind = True
-        self._items.clear()
-
-    def fail(self, error: HolaError) -> None:
-        """End the follower, after what is in its buffer."""
-        self._error = error
-        self._something.set()
-
-    async def next(self) -> Item | None:
-        """The next entry, or None when it has to be read from the journal.
-
-        Raises the error the follower ended with. The wait is bounded: the reader fails its
-        followers when the journal expires, when Redis stays away, and when it ends itself.
-        """
-        while not self._items:
-            if self._error is not None:
-                raise self._error
-            if self.is_behind:
-                return None
-            self._something.clear()
-            await self._something.wait()
-        return self._items.popleft()
-
-
-@dataclass(slots=True)
-class Feed:
-    """One followed journal: how far it has been read, and for whom."""
-
-    request_id: str
-    last_id: str = START_ID
-    followers: set[Follower] = field(default_factory=set)
-
-    def put(self, item: Item) -> None:
-        """Hand an entry to every follower."""
-        self.last_id = item[0]
-        for follower in self.followers:
-            follower.put(item)
-
-    def fail(self, error: HolaError) -> None:
-        """End every follower."""
-        for follower in self.followers:
-            follower.fail(error)
-
 
 class JournalReader:
-    """Reads all followed journals with a single XREAD on a connection of its own.
+    """Follows journals; what is read together is a lane.
 
-    A new journal interrupts the blocking read through a small wake-up stream. The reading task
-    runs while there is someone to read for; after a lost connection it goes on behind the last
-    entries it has seen.
+    One server reads all of them with a single XREAD. A cluster reads keys of one hash slot at a
+    time, so there is a read for each of the few tags that journals have.
     """
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
+        self._name = uuid.uuid4().hex
+        self._lanes: dict[str, Lane] = {}
+
+    async def follow(self, request_id: str) -> AsyncGenerator[JournalEntry]:
+        """See `hola.bus.redis_journal.RedisJournal.follow`."""
+        tag = self._link.keys.lane(request_id)
+        name = tag if self._link.is_cluster else ""
+        lane = self._lanes.get(name)
+        if lane is None:
+            wake = self._link.keys.wake(tag, self._name)
+            lane = self._lanes.setdefault(name, Lane(self._link, wake))
+        async with aclosing(lane.follow(request_id)) as entries:
+            async for entry in entries:
+                yield entry
+
+    async def close(self) -> None:
+        """End the reading tasks and all followers. Idempotent."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+
+
+class Lane:
+    """Reads some followed journals with a single XREAD on a connection of its own.
+
+    A new journal interrupts the blocking read through a small wake-up stream. The reading task
+    runs while there is someone to read for; after a lost connection it goes on behind the last
+    entries it has seen, if they are still there.
+    """
+
+    def __init__(self, link: RedisLink, wake_key: str) -> None:
+        self._link = link
         self._feeds: dict[str, Feed] = {}
         self._task: asyncio.Task[None] | None = None
-        self._wake_key = link.keys.wake(uuid.uuid4().hex)
+        self._wake_key = wake_key
         self._wake_id = START_ID
         self._check_at = 0.0
         self._is_closed = False
 
     async def follow(self, request_id: str) -> AsyncGenerator[JournalEntry]:
-        """See `hola.bus.redis_journal.RedisJournal.follow`."""
+        """See JournalReader.follow."""
         key = self._link.keys.journal(request_id)
         if not await self._link.call(lambda _: self._link.commands.exists(key)):
             raise rules.unknown(request_id)
@@ -131,7 +94,7 @@ class JournalReader:
                 self._drop(feed)
 
     async def close(self) -> None:
-        """End the reading task and all followers. Idempotent."""
+        """End the reading task and its followers. Idempotent."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
@@ -162,7 +125,7 @@ class JournalReader:
         chunk = await self._link.entries(key, f"({after}", upto, READ_CHUNK)
         if not chunk:
             raise rules.unknown(request_id)  # it expired under a slow follower
-        return [_item(raw) for raw in chunk]
+        return [(_id(raw), decode_entry(_payload(raw))) for raw in chunk]
 
     async def _wake(self, is_new: bool) -> None:
         """See that the reading task runs, and knows of a new journal."""
@@ -174,10 +137,9 @@ class JournalReader:
             await self._link.call(lambda _: self._interrupt())
 
     async def _interrupt(self) -> None:
-        async with self._link.commands.pipeline(transaction=False) as pipeline:
-            pipeline.xadd(self._wake_key, {"p": b""}, maxlen=1, approximate=False)
-            pipeline.pexpire(self._wake_key, milliseconds(WAKE_TTL_S))
-            await pipeline.execute()
+        commands, key = self._link.commands, self._wake_key
+        await commands.xadd(key, {"p": b""}, maxlen=1, approximate=False)
+        await commands.pexpire(key, milliseconds(WAKE_TTL_S))
 
     def _drop(self, feed: Feed) -> None:
         if self._feeds.get(feed.request_id) is feed:
@@ -201,17 +163,35 @@ class JournalReader:
         Raises BusUnavailable when none did for reconnect_s.
         """
         deadline = time.monotonic() + self._link.limits.reconnect_s
-        backoff_s = 0.05
+        backoff_s, was_lost = 0.05, False
         while True:
             try:
+                if was_lost:
+                    await self._confirm()
                 await self._read()
                 await self._check_expired()
                 return
-            except (RedisError, OSError) as error:
-                backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+            except (RedisError, RedisClusterException, OSError) as error:
+                backoff_s, was_lost = min(2 * backoff_s, MAX_BACKOFF_S), True
                 if not is_lost(error) or time.monotonic() + backoff_s > deadline:
                     raise self._link.unavailable(error) from error
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1))
+
+    async def _confirm(self) -> None:
+        """Fail the followers of journals whose last entry is not what it was.
+
+        A server that came back, or a replica that took over, without its last moments has other
+        tokens there soon, and settled or not, a follower must not go on behind the old ones.
+        """
+        for feed in list(self._feeds.values()):
+            if feed.last_id == START_ID:
+                continue
+            key = self._link.keys.journal(feed.request_id)
+            found = await self._link.commands.xrange(key, feed.last_id, feed.last_id)
+            if not found or _payload(found[0]) != feed.last_payload:
+                text = f"the journal of {feed.request_id} lost its entry {feed.last_id}"
+                feed.fail(BusUnavailable(text, request_id=feed.request_id))
+                self._drop(feed)
 
     async def _read(self) -> None:
         feeds = {self._link.keys.journal(each.request_id): each for each in self._feeds.values()}
@@ -229,29 +209,35 @@ class JournalReader:
     def _deliver(self, feed: Feed, raws: list[RawEntry]) -> None:
         try:
             for raw in raws:
-                feed.put(_item(raw))
+                payload = _payload(raw)
+                feed.put((_id(raw), decode_entry(payload)), payload)
         except ProtocolViolation as error:
             # Skipping it would lose tokens without a word.
             feed.fail(error)
             self._drop(feed)
+        if feed.has_ended:
+            # Whoever comes from now on may find another journal there, of a replayed request.
+            self._drop(feed)
 
     async def _check_expired(self) -> None:
         """Fail the followers of journals that are gone; no read ever tells of those."""
-        if time.monotonic() < self._check_at:
+        if not self._feeds or time.monotonic() < self._check_at:
             return
         self._check_at = time.monotonic() + self._link.limits.block_s
         feeds = list(self._feeds.values())
-        async with self._link.commands.pipeline(transaction=False) as pipeline:
-            for feed in feeds:
-                pipeline.exists(self._link.keys.journal(feed.request_id))
-            found = await pipeline.execute()
-        for feed, exists in zip(feeds, found, strict=True):
-            if not exists:
+        keys = [self._link.keys.journal(feed.request_id) for feed in feeds]
+        if await self._link.commands.exists(*keys) == len(keys):
+            return
+        for feed, key in zip(feeds, keys, strict=True):
+            if not await self._link.commands.exists(key):
                 feed.fail(rules.unknown(feed.request_id))
                 self._drop(feed)
 
 
-def _item(raw: RawEntry) -> Item:
-    """Raises ProtocolViolation on a payload that is no journal entry."""
-    entry_id, fields = raw
-    return entry_id.decode(), decode_entry(fields.get(PAYLOAD_FIELD, b""))
+def _id(raw: RawEntry) -> str:
+    return raw[0].decode()
+
+
+def _payload(raw: RawEntry) -> bytes:
+    """The payload; empty, which is no journal entry, when there is none."""
+    return raw[1].get(PAYLOAD_FIELD, b"")

@@ -1,129 +1,116 @@
-"""The job queue as a Redis stream with one consumer group, and a stream of dead letters."""
+"""The job queue on Redis: a stream per tenant with one consumer group, and dead letters."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from redis.exceptions import ResponseError
-
-from hola.bus import rules, scripts
+from hola.bus import job_scripts, rules
 from hola.bus.redis_journal import RedisJournal
-from hola.bus.redis_link import Argument, RawEntry, RedisLink, is_no_group, milliseconds
-from hola.bus.streams import GROUP, PAYLOAD_FIELD, REASON_FIELD, parse_id
+from hola.bus.redis_link import Argument, RawEntry, RedisLink, milliseconds
+from hola.bus.rules import RawJob
+from hola.bus.streams import GROUP, PAYLOAD_FIELD, REASON_FIELD, TENANT_FIELD, parse_id
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
 from hola.types import DeadLetter, Delivery, GenerateJob
+from hola.validate import check_tenant
 
 FORGOTTEN_CONSUMER_S = 24 * 3600.0
 RELEASED_IDLE_S = 30 * 24 * 3600.0  # longer than any job_idle_s
-
-T = TypeVar("T")
+READY_TTL_S = 60.0
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    """A delivery before its payload was looked at."""
-
-    id: str
-    payload: bytes
-    attempts: int
 
 
 class RedisJobs:
     """ports.JobQueue on Redis streams.
 
-    What makes it safe: publication, claim, heartbeat, acknowledgement and burial are one script
-    each, so no crash can stop one half-way; and a job is forgotten only after its journal ended.
+    What makes it safe: creation of the journal, queueing, claim, heartbeat, acknowledgement and
+    burial are one script each, so no crash can stop one half-way; a journal without a job is found
+    by whoever publishes the request again; and a job is forgotten only after its journal ended.
     """
 
     def __init__(self, link: RedisLink, journal: RedisJournal) -> None:
         self._link = link
         self._journal = journal
-        self._publish = link.script(scripts.PUBLISH)
-        self._claim = link.script(scripts.CLAIM)
-        self._renew = link.script(scripts.RENEW)
-        self._release = link.script(scripts.RELEASE)
-        self._ack = link.script(scripts.ACK)
-        self._bury = link.script(scripts.BURY)
-        self._prune = link.script(scripts.PRUNE)
+        self._enqueue = link.script(job_scripts.ENQUEUE)
+        self._take = link.script(job_scripts.TAKE)
+        self._renew = link.script(job_scripts.RENEW)
+        self._release = link.script(job_scripts.RELEASE)
+        self._ack = link.script(job_scripts.ACK)
+        self._bury = link.script(job_scripts.BURY)
+        self._depth = link.script(job_scripts.DEPTH)
+        self._prune = link.script(job_scripts.PRUNE)
         self._is_pruned = False
 
     async def publish(self, job: GenerateJob) -> None:
         """Queue a job exactly once per request id, and create its journal.
 
-        Raises DuplicateRequest, Overloaded at the queue's limit, InvalidRequest on a value that
-        does not fit the wire, BusUnavailable.
+        Raises DuplicateRequest, Overloaded at the queue's limit, QuotaExceeded at the tenant's,
+        InvalidRequest on a value that does not fit the wire or a tenant that is no name,
+        BusUnavailable.
         """
-        limits, keys = self._link.limits, self._link.keys
-        running_ms = milliseconds(limits.running_ttl_s)
-        arguments: list[Argument] = [
-            encode_job(job),
-            limits.queue_limit,
-            running_ms,
-            uuid.uuid4().hex,
-            job.tenant,
-            job.request_digest,
-        ]
-        places = [keys.jobs, keys.journal(job.request_id), keys.request(job.request_id)]
-        reply = await self._link.call(lambda _: self._publish(places, arguments))
-        if reply == b"DUPLICATE":
-            raise rules.duplicate(job.request_id)
-        if reply == b"FULL":
-            raise rules.queue_full(limits.queue_limit)
+        check_tenant(job.tenant)
+        await self._create_and_queue(job, encode_job(job), uuid.uuid4().hex)
 
     async def take(self, consumer: str, *, timeout_s: float) -> Delivery | None:
         """Next job for `consumer`: first one whose consumer went silent, else a new one.
 
-        A job delivered too often, or one that cannot be read, goes to the dead letters on the way
-        and its journal ends in a Failure. None when nothing came within timeout_s. Raises
-        BusUnavailable.
+        Among several, of the tenant with the fewest running jobs. A job delivered too often, or
+        one that cannot be read, goes to the dead letters on the way and its journal ends in a
+        Failure. None when nothing came within timeout_s. Raises BusUnavailable.
         """
         deadline = time.monotonic() + timeout_s
         await self._prune_once()
         while True:
-            raw = await self._stale(consumer) or await self._fresh(
-                consumer, deadline - time.monotonic()
-            )
+            raw = await self._next(consumer)
             delivery = await self._open(raw) if raw else None
-            if delivery is not None or (raw is None and time.monotonic() >= deadline):
+            left_s = deadline - time.monotonic()
+            if delivery is not None or (raw is None and left_s <= 0):
                 return delivery
+            if raw is None:
+                await self._wait(left_s)
 
     async def renew(self, consumer: str, delivery: Delivery) -> None:
         """Keep a job that takes longer than the queue's idle limit, and its journal.
 
         Raises Fenced when another consumer has it by now, BusUnavailable.
         """
-        names, request_id = self._link.keys, delivery.job.request_id
-        keys = [names.jobs, names.journal(request_id), names.request(request_id)]
-        running_ms = milliseconds(self._link.limits.running_ttl_s)
-        arguments: list[Argument] = [GROUP, consumer, delivery.token, running_ms]
-        if await self._in_group(lambda: self._renew(keys, arguments)) == b"LOST":
+        tenant, _, entry = delivery.token.rpartition("/")
+        keys, arguments = [self._link.keys.queue(tenant)], [GROUP, consumer, entry]
+        reply = await self._link.call(lambda _: self._renew(keys, cast(list[Argument], arguments)))
+        if reply == b"LOST":
             raise rules.delivery_lost(delivery.token, consumer)
+        await self._journal.extend(delivery.job.request_id)
 
     async def release(self, consumer: str, delivery: Delivery) -> None:
         """Give a job back: the next take of any consumer gets it. Not counted as an attempt.
 
         Nothing happens when another consumer has it by now. Raises BusUnavailable.
         """
-        idle_ms = milliseconds(RELEASED_IDLE_S)
-        arguments: list[Argument] = [GROUP, consumer, delivery.token, idle_ms]
-        await self._in_group(lambda: self._release([self._link.keys.jobs], arguments))
+        tenant, _, entry = delivery.token.rpartition("/")
+        keys = [self._link.keys.queue(tenant), self._link.keys.ready]
+        idle_ms, ready_ms = milliseconds(RELEASED_IDLE_S), milliseconds(READY_TTL_S)
+        arguments: list[Argument] = [GROUP, consumer, entry, idle_ms, ready_ms]
+        await self._link.call(lambda _: self._release(keys, arguments))
 
     async def ack(self, delivery: Delivery) -> None:
         """The job's effect is in the journal; forget it. Idempotent. Raises BusUnavailable."""
-        arguments: list[Argument] = [GROUP, delivery.token]
-        await self._link.call(lambda _: self._ack([self._link.keys.jobs], arguments))
+        tenant, _, entry = delivery.token.rpartition("/")
+        arguments: list[Argument] = [GROUP, entry, tenant, delivery.job.request_id]
+        await self._link.call(lambda _: self._ack(self._job_keys(tenant), arguments))
 
     async def depth(self, tenant: str = "") -> int:
-        """Jobs waiting or running, of every tenant. Raises BusUnavailable."""
-        return int(await self._link.call(lambda _: self._link.commands.xlen(self._link.keys.jobs)))
+        """Jobs waiting or running; with `tenant` only that one's. Raises BusUnavailable."""
+        keys = self._link.keys
+        if tenant:
+            return int(
+                await self._link.call(lambda _: self._link.commands.xlen(keys.queue(tenant)))
+            )
+        return int(await self._link.call(lambda _: self._depth([keys.tenants], [keys.queues])))
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The youngest jobs that were given up, youngest first. Raises BusUnavailable."""
@@ -140,68 +127,99 @@ class RedisJobs:
         ProtocolViolation when its payload cannot be read, DuplicateRequest while another run of
         the request has not ended, and as `publish`.
         """
+        payload = await self._letter_payload(dead_letter_id)
+        job, key = decode_job(payload), self._link.keys.dead_letters
+        # One nonce per letter: a replay that broke in the middle goes on when it is tried again.
+        await self._create_and_queue(job, payload, f"dead-{dead_letter_id}", is_replay=True)
+        await self._link.call(lambda _: self._link.commands.xdel(key, dead_letter_id))
+        return job
+
+    async def _letter_payload(self, dead_letter_id: str) -> bytes:
+        try:
+            parse_id(dead_letter_id)
+        except ValueError:
+            raise rules.no_letter(dead_letter_id) from None
         key = self._link.keys.dead_letters
         found = await self._link.entries(key, dead_letter_id, dead_letter_id, 1)
         if not found:
             raise rules.no_letter(dead_letter_id)
-        job = decode_job(found[0][1].get(PAYLOAD_FIELD, b""))
-        if not await self._journal.has_ended(job.request_id):
-            raise rules.duplicate(job.request_id)
-        journal = self._link.keys.journal(job.request_id)
-        await self._link.call(lambda _: self._link.commands.delete(journal))
-        await self.publish(job)
-        await self._link.call(lambda _: self._link.commands.xdel(key, dead_letter_id))
-        return job
+        return found[0][1].get(PAYLOAD_FIELD, b"")
 
-    async def _stale(self, consumer: str) -> _Raw | None:
-        arguments: list[Argument] = [GROUP, consumer, milliseconds(self._link.limits.job_idle_s)]
-        found = await self._in_group(lambda: self._claim([self._link.keys.jobs], arguments))
+    async def _create_and_queue(
+        self, job: GenerateJob, payload: bytes, nonce: str, *, is_replay: bool = False
+    ) -> None:
+        """Two steps, since a journal and the queue may be on different servers of a cluster.
+
+        A crash in between leaves a journal without a job: the request's next publication, which
+        is refused as a duplicate, puts the job in the queue; or the journal expires.
+        """
+        orphan = await self._journal.create(job, payload, nonce, is_replay=is_replay)
+        if orphan is not None:
+            if orphan.payload:
+                await self._put(orphan.tenant, job.request_id, orphan.payload)
+            raise rules.duplicate(job.request_id)
+        try:
+            reply = await self._put(job.tenant, job.request_id, payload)
+        except asyncio.CancelledError:
+            await self._journal.discard(job.request_id, nonce)
+            raise
+        if reply == b"OK" or not await self._journal.discard(job.request_id, nonce):
+            return
+        limits = self._link.limits
+        if reply == b"FULL":
+            raise rules.queue_full(limits.queue_limit)
+        raise rules.tenant_queue_full(job.tenant, limits.tenant_limit)
+
+    async def _put(self, tenant: str, request_id: str, payload: bytes) -> bytes:
+        limits, keys = self._link.limits, self._link.keys
+        bounds: list[Argument] = [limits.queue_limit, limits.tenant_limit]
+        arguments: list[Argument] = [GROUP, keys.queues, tenant, request_id, payload, *bounds]
+        reply: bytes = await self._link.call(
+            lambda _: self._enqueue(
+                [keys.tenants, keys.queued, keys.ready], [*arguments, milliseconds(READY_TTL_S)]
+            )
+        )
+        return reply
+
+    async def _next(self, consumer: str) -> RawJob | None:
+        keys, idle_ms = self._link.keys, milliseconds(self._link.limits.job_idle_s)
+        arguments: list[Argument] = [GROUP, keys.queues, consumer, idle_ms]
+        found = await self._link.call(lambda _: self._take([keys.tenants, keys.ready], arguments))
         if found is None:
             return None
-        entry, fields, attempts = found
-        return _Raw(entry.decode(), _payload(fields), int(attempts))
-
-    async def _fresh(self, consumer: str, left_s: float) -> _Raw | None:
-        limits, jobs = self._link.limits, self._link.keys.jobs
-        # In slices, so that a job gone stale meanwhile is not left waiting for this read's end.
-        slice_s = min(left_s, limits.block_s, limits.job_idle_s / 2)
-        block = milliseconds(slice_s) if left_s > 0 else None
-        found = await self._in_group(
-            lambda: self._link.takes.xreadgroup(GROUP, consumer, {jobs: ">"}, count=1, block=block)
+        tenant, entry, fields, attempts = found
+        return RawJob(
+            token=f"{tenant.decode(errors='replace')}/{entry.decode()}",
+            tenant=tenant.decode(errors="replace"),
+            payload=_payload(fields),
+            attempts=int(attempts),
         )
-        if not found:
-            return None
-        streams = cast(list[tuple[bytes, list[RawEntry]]], found)
-        entry, fields = streams[0][1][0]
-        return _Raw(entry.decode(), fields.get(PAYLOAD_FIELD, b""), 1)
 
-    async def _open(self, raw: _Raw) -> Delivery | None:
-        """The delivery, or None when the job had to be buried."""
-        try:
-            job = decode_job(raw.payload)
-        except ProtocolViolation as error:
-            await self._give_up(raw, request_id_of(raw.payload), error)
-            return None
-        if raw.attempts > self._link.limits.max_attempts:
-            worn_out = rules.worn_out(self._link.limits.max_attempts)
-            await self._give_up(raw, job.request_id, worn_out)
-            return None
-        return Delivery(job=job, token=raw.id, attempts=raw.attempts)
+    async def _wait(self, left_s: float) -> None:
+        """Until there may be a job: in slices, so that one gone stale is not left waiting."""
+        limits, key = self._link.limits, self._link.keys.ready
+        slice_s = max(min(left_s, limits.block_s, limits.job_idle_s / 2), 0.001)
+        await self._link.call(lambda _: self._link.takes.blpop([key], timeout=slice_s))
 
-    async def _give_up(self, raw: _Raw, request_id: str, error: HolaError) -> None:
+    async def _open(self, raw: RawJob) -> Delivery | None:
+        """The delivery, or None when the job had to be buried or is left to a newer drafter."""
+        opened = rules.open_job(raw, self._link.limits.max_attempts)
+        if isinstance(opened, HolaError):
+            await self._give_up(raw, opened)
+            return None
+        return opened
+
+    async def _give_up(self, raw: RawJob, error: HolaError) -> None:
         """End the journal, then bury the job: a crash in between repeats both, to no effect."""
+        request_id = request_id_of(raw.payload)
         log.error("job_given_up", request_id=request_id, reason=error.reason, message=error.message)
         if request_id:
             await self._end_journal(request_id, error)
-        keys = [self._link.keys.jobs, self._link.keys.dead_letters]
-        limit = self._link.limits.dead_letter_limit
-        arguments: list[Argument] = [
-            GROUP,
-            raw.id,
-            limit,
-            raw.payload,
-            f"{error.reason}: {error.message}",
-        ]
+        limits, (_, _, entry) = self._link.limits, raw.token.rpartition("/")
+        keys = [*self._job_keys(raw.tenant), self._link.keys.dead_letters]
+        arguments: list[Argument] = [GROUP, entry, raw.tenant, request_id]
+        reason, kept_ms = f"{error.reason}: {error.message}", milliseconds(limits.dead_letter_ttl_s)
+        arguments += [limits.dead_letter_limit, raw.payload, reason, kept_ms]
         await self._link.call(lambda _: self._bury(keys, arguments))
 
     async def _end_journal(self, request_id: str, error: HolaError) -> None:
@@ -210,50 +228,24 @@ class RedisJobs:
         except (UnknownRequest, ProtocolViolation) as ended:
             log.warning("journal_not_ended", request_id=request_id, message=ended.message)
 
-    async def _in_group(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Run a command that needs the consumer group; make the group when it is gone.
-
-        A new group starts at the stream's beginning: what runs is delivered again, and the journal
-        fences whoever comes second.
-        """
-
-        async def attempt(_: bool) -> T:
-            try:
-                return await command()
-            except ResponseError as error:
-                if not is_no_group(error):
-                    raise
-                await self._make_group()
-                return await command()
-
-        return await self._link.call(attempt)
-
-    async def _make_group(self) -> None:
-        try:
-            await self._link.commands.xgroup_create(self._link.keys.jobs, GROUP, "0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+    def _job_keys(self, tenant: str) -> list[str]:
+        return [self._link.keys.queue(tenant), self._link.keys.tenants, self._link.keys.queued]
 
     async def _prune_once(self) -> None:
         if not self._is_pruned:
-            arguments: list[Argument] = [GROUP, milliseconds(FORGOTTEN_CONSUMER_S)]
-            await self._in_group(lambda: self._prune([self._link.keys.jobs], arguments))
+            keys, idle_ms = self._link.keys, milliseconds(FORGOTTEN_CONSUMER_S)
+            arguments: list[Argument] = [GROUP, keys.queues, idle_ms]
+            await self._link.call(lambda _: self._prune([keys.tenants], arguments))
             self._is_pruned = True
 
 
 def _letter(raw: RawEntry) -> DeadLetter:
     letter_id, fields = raw
-    payload = fields.get(PAYLOAD_FIELD, b"")
-    try:
-        tenant = decode_job(payload).tenant
-    except ProtocolViolation:
-        tenant = ""
     return DeadLetter(
         id=letter_id.decode(),
         reason=fields.get(REASON_FIELD, b"").decode(errors="replace"),
-        request_id=request_id_of(payload),
-        tenant=tenant,
+        request_id=request_id_of(fields.get(PAYLOAD_FIELD, b"")),
+        tenant=fields.get(TENANT_FIELD, b"").decode(errors="replace"),
         died_unix_ms=parse_id(letter_id)[0],
     )
 

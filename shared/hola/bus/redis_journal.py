@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import cast
 
-from hola.bus import rules, scripts
+from hola.bus import journal_scripts, rules
 from hola.bus.redis_follow import JournalReader
 from hola.bus.redis_link import Argument, RawEntry, RedisLink, milliseconds
-from hola.bus.rules import Continuity, KnownEnds
+from hola.bus.rules import Continuity, KnownEnds, Orphan
 from hola.bus.streams import (
     CANCEL_ID,
     PAYLOAD_FIELD,
@@ -20,7 +20,7 @@ from hola.bus.streams import (
 )
 from hola.convert import decode_entry, encode_entry
 from hola.errors import BusUnavailable, Fenced
-from hola.types import JournalEntry
+from hola.types import GenerateJob, JournalEntry
 
 READ_CHUNK = 512
 MAX_RACES = 32
@@ -37,7 +37,40 @@ class RedisJournal:
         self._link = link
         self._reader = reader
         self._known = KnownEnds()
-        self._append = link.script(scripts.APPEND)
+        self._append = link.script(journal_scripts.APPEND)
+        self._create = link.script(journal_scripts.CREATE)
+        self._discard = link.script(journal_scripts.DISCARD)
+        self._extend = link.script(journal_scripts.EXTEND)
+
+    async def create(
+        self, job: GenerateJob, payload: bytes, nonce: str, *, is_replay: bool
+    ) -> Orphan | None:
+        """Make the empty journal of a request, its owner beside it; None when that is done.
+
+        Else the id is taken, and the answer has the job that was published where nothing has been
+        written yet. `nonce` is one publication's own: repeated with it, this is done already. A
+        replay takes the place of a journal that has ended. Raises BusUnavailable.
+        """
+        running_ms = milliseconds(self._link.limits.running_ttl_s)
+        arguments: list[Argument] = [nonce, job.tenant, job.request_digest, payload, running_ms]
+        ended = SEAL_ID if is_replay else ""
+        reply = await self._link.call(
+            lambda _: self._create(self._keys(job.request_id), [*arguments, ended])
+        )
+        if reply[0] == b"OK":
+            return None
+        return Orphan(reply[2].decode(), reply[1]) if len(reply) > 1 else Orphan()
+
+    async def discard(self, request_id: str, nonce: str) -> bool:
+        """Take back what `create` made; False when somebody has written to it, or owns it now."""
+        keys = self._keys(request_id)
+        reply: bytes = await self._link.call(lambda _: self._discard(keys, [nonce]))
+        return reply == b"OK"
+
+    async def extend(self, request_id: str) -> None:
+        """Keep a running journal for running_ttl_s from now. Raises BusUnavailable."""
+        running_ms = milliseconds(self._link.limits.running_ttl_s)
+        await self._link.call(lambda _: self._extend(self._keys(request_id), [running_ms]))
 
     async def append(self, request_id: str, entry: JournalEntry) -> None:
         """Write the next event; `hola.bus.streams.entry_id` has the position rule.
@@ -127,11 +160,12 @@ class RedisJournal:
         """
         return self._reader.follow(request_id)
 
+    def _keys(self, request_id: str) -> list[str]:
+        return [self._link.keys.journal(request_id), self._link.keys.request(request_id)]
+
     async def _field(self, request_id: str, name: str) -> str:
         key = self._link.keys.request(request_id)
-        found = await self._link.call(
-            lambda _: cast(Awaitable[bytes | None], self._link.commands.hget(key, name))
-        )
+        found: bytes | None = await self._link.call(lambda _: self._link.commands.hget(key, name))
         if found is None:
             raise rules.unknown(request_id)
         return found.decode()
@@ -142,7 +176,7 @@ class RedisJournal:
         limits, ended = self._link.limits, is_terminal(entry)
         ttl = milliseconds(limits.journal_ttl_s if ended else limits.running_ttl_s)
         payload, last_id = encode_entry(entry), known.last_id if known else ""
-        keys = [self._link.keys.journal(request_id), self._link.keys.request(request_id)]
+        keys = self._keys(request_id)
 
         async def write(is_repeated: bool) -> bytes:
             arguments: list[Argument] = [position, payload, ttl, int(ended), limits.journal_limit]

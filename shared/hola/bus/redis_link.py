@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
+    ClusterError,
     ConnectionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 from tenacity import (
     AsyncRetrying,
@@ -26,54 +29,49 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from hola.bus.address import BusAddress, Topology
+from hola.bus.redis_clients import COMMAND_TIMEOUT_S, close_client, make_client
+from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits, Keys
-from hola.errors import BusUnavailable, ConfigError
+from hola.errors import BusUnavailable
 
-CONNECT_TIMEOUT_S = 2.0
-COMMAND_TIMEOUT_S = 5.0
 MAX_COMMAND_CONNECTIONS = 16
 MAX_TAKE_CONNECTIONS = 64
-
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 T = TypeVar("T")
 RawEntry = tuple[bytes, dict[bytes, bytes]]
 Argument = bytes | str | int
 Script = Callable[[list[str], list[Argument]], Awaitable[Any]]
 
+# Errors that a server answers with while it, or the cluster around it, changes.
+_CHANGING = ClusterDownError | ClusterError | RedisClusterException | ReadOnlyError | TryAgainError
+_NOT_ENOUGH_REPLICAS = "NOREPLICAS"
+
 
 class RedisLink:
     """Clients, limits and keys that the parts of a RedisBus share. Connects on first use."""
 
-    def __init__(self, url: str, limits: BusLimits, keys: Keys) -> None:
-        """Raises ConfigError on a URL that redis-py does not understand."""
+    def __init__(
+        self, address: BusAddress, limits: BusLimits, keys: Keys, security: BusSecurity
+    ) -> None:
+        """Raises ConfigError on a URL that redis-py does not understand, and as BusSecurity."""
+        security.check(address)
         self.limits = limits
         self.keys = keys
-        self.url = _CREDENTIALS.sub("", url)
-        self.commands = self._client(url, "commands", MAX_COMMAND_CONNECTIONS)
+        self.url = address.shown
+        self.is_cluster = address.topology is Topology.CLUSTER
         blocking_s = limits.block_s + COMMAND_TIMEOUT_S
-        self.takes = self._client(url, "take", MAX_TAKE_CONNECTIONS, timeout_s=blocking_s)
-        self.follows = self._client(url, "follow", 1, timeout_s=blocking_s)
 
-    def _client(
-        self, url: str, role: str, connections: int, *, timeout_s: float = COMMAND_TIMEOUT_S
-    ) -> Redis:
-        try:
-            pool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=connections,
-                timeout=COMMAND_TIMEOUT_S,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=CONNECT_TIMEOUT_S,
-                client_name=f"{self.keys.prefix}-{role}",
-                protocol=2,
-                # Repeating is done by `call`, which knows what a repeated command may find.
-                retry=Retry(NoBackoff(), 0),
+        def client(role: str, connections: int, timeout_s: float) -> Any:
+            name = f"{keys.prefix}-{role}"
+            return make_client(
+                address, security, name=name, connections=connections, timeout_s=timeout_s
             )
-            pool.make_connection()  # its constructor is what checks the URL's options
-        except (ValueError, TypeError) as wrong:
-            raise ConfigError(f"bus URL {self.url!r}: {wrong}") from None
-        return Redis.from_pool(pool)
+
+        # redis-py's annotations differ between its clients: what is sent is the same.
+        self.commands: Any = client("commands", MAX_COMMAND_CONNECTIONS, COMMAND_TIMEOUT_S)
+        self.takes: Any = client("take", MAX_TAKE_CONNECTIONS, blocking_s)
+        self.follows: Any = client("follow", 1, blocking_s)
 
     async def call(self, operation: Callable[[bool], Awaitable[T]]) -> T:
         """Await `operation(repeated)`, again after a lost connection, for at most retry_s.
@@ -96,7 +94,7 @@ class RedisLink:
         )
         try:
             result: T = await retrying(attempt)
-        except RedisError as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             raise self.unavailable(error) from error
         if task is not None and task.cancelling() > cancels_before:
             # Python 3.11's wait_for, which redis-py sends with, can swallow a cancellation.
@@ -105,15 +103,22 @@ class RedisLink:
 
     def unavailable(self, error: BaseException) -> BusUnavailable:
         """What Redis said, with the URL and without its password."""
-        what = "refused a command" if isinstance(error, ResponseError) else "cannot be reached"
+        is_answer = isinstance(error, ResponseError) and not is_lost(error)
+        what = "refused a command" if is_answer else "cannot be reached"
         return BusUnavailable(f"Redis at {self.url} {what}: {error}", url=self.url)
 
     def script(self, text: str) -> Script:
-        """A Lua script, sent in full once per server and by its digest from then on."""
-        registered = self.commands.register_script(text)
+        """A Lua script, sent in full once per server and by its digest from then on.
+
+        All keys it touches must be in one hash slot.
+        """
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         async def run(keys: list[str], arguments: list[Argument]) -> Any:
-            return await registered(keys, cast(list[Any], arguments))
+            try:
+                return await self.commands.evalsha(digest, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await self.commands.eval(text, len(keys), *keys, *arguments)
 
         return run
 
@@ -125,14 +130,16 @@ class RedisLink:
     async def close(self) -> None:
         """Close every connection. Idempotent."""
         for client in (self.commands, self.takes, self.follows):
-            await client.aclose(close_connection_pool=True)
+            await close_client(client)
 
 
 def is_lost(error: BaseException) -> bool:
-    """True for what may pass: the connection, not the password."""
+    """True for what may pass: the connection or a failover, not the password."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
-    return isinstance(error, ConnectionError | TimeoutError | OSError)
+    if isinstance(error, ResponseError) and str(error).startswith(_NOT_ENOUGH_REPLICAS):
+        return True
+    return isinstance(error, ConnectionError | TimeoutError | OSError | _CHANGING)
 
 
 def is_no_group(error: ResponseError) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hola.bus.streams import Known, check_correction, is_terminal
-from hola.convert import decode_record, failure_of
+from hola.convert import decode_job, decode_record, failure_of
 from hola.errors import (
     BusUnavailable,
     ConfigError,
@@ -23,6 +23,7 @@ from hola.errors import (
 from hola.telemetry import get_logger
 from hola.types import (
     Correction,
+    Delivery,
     Exactness,
     FinishReason,
     GenerateEvent,
@@ -42,6 +43,43 @@ BUS_WRITER = "bus"
 MAX_KNOWN = 4096
 RETRY_AFTER_MS = 1000
 ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class RawJob:
+    """A delivery before its payload was looked at."""
+
+    token: str
+    tenant: str
+    payload: bytes
+    attempts: int
+
+
+def open_job(raw: RawJob, max_attempts: int) -> Delivery | HolaError | None:
+    """The delivery; why the job is to be given up; or None to leave it with the queue.
+
+    That is for a payload of a later version while it has attempts left: during a rollout a newer
+    drafter gets it when it has gone stale.
+    """
+    try:
+        job = decode_job(raw.payload)
+    except ProtocolViolation as error:
+        is_later = "needs_reader" in error.details
+        if is_later and raw.attempts < max_attempts:
+            log.warning("job_left_to_newer_drafter", message=error.message, attempts=raw.attempts)
+            return None
+        return error
+    if raw.attempts > max_attempts:
+        return worn_out(max_attempts)
+    return Delivery(job=job, token=raw.token, attempts=raw.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A request id that is taken; with the published payload where nothing was written yet."""
+
+    tenant: str = ""
+    payload: bytes = b""
 
 
 class KnownEnds:

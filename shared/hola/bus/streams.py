@@ -29,6 +29,7 @@ may have written other tokens there.
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass, fields
 
 from hola.errors import ConfigError, ProtocolViolation
@@ -37,6 +38,9 @@ from hola.types import Correction, Failure, JournalEntry, Outcome, Started, Summ
 GROUP = "drafters"
 PAYLOAD_FIELD = b"p"
 REASON_FIELD = b"reason"
+TENANT_FIELD = b"tenant"
+
+LANES = 16
 
 # Entry ids are "milliseconds-sequence" to Redis; to us the first number is an output position.
 START_ID = "0-0"
@@ -59,6 +63,8 @@ class BusLimits:
     """Deliveries of a job before it goes to the dead letters and its journal ends in a Failure."""
     dead_letter_limit: int = 1000
     """Dead letters kept, about; the oldest go first."""
+    dead_letter_ttl_s: float = 30 * 24 * 3600.0
+    """All of them are forgotten so long after the last one."""
     journal_ttl_s: float = 3600.0
     """An ended journal is kept so long."""
     running_ttl_s: float = 6 * 3600.0
@@ -93,27 +99,62 @@ class BusLimits:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys under one prefix. A journal's braces make its request id the cluster hash tag."""
+    """The keys under one prefix; what stands in braces is the hash tag that a cluster goes by.
+
+    All keys of the queue have one tag. A request's keys have the tag of its lane, one of LANES, so
+    that a router needs one blocking read per lane in a cluster, not one per request.
+    """
 
     prefix: str = "hola"
 
     @property
-    def jobs(self) -> str:
-        """The stream of jobs, acknowledged ones removed."""
-        return f"{self.prefix}:jobs"
+    def tenants(self) -> str:
+        """The sorted set of tenants with jobs, by when each was served; member "" is the count."""
+        return f"{self.prefix}:{{jobs}}:tenants"
+
+    @property
+    def queues(self) -> str:
+        """What the key of every tenant's queue begins with."""
+        return f"{self.prefix}:{{jobs}}:queue:"
+
+    def queue(self, tenant: str) -> str:
+        """The stream of a tenant's jobs, acknowledged ones removed; gone when it is empty."""
+        return self.queues + tenant
+
+    @property
+    def queued(self) -> str:
+        """The hash that says where in which queue a request's job is."""
+        return f"{self.prefix}:{{jobs}}:queued"
+
+    @property
+    def ready(self) -> str:
+        """The list that drafters without a job block on; one element per job, more or less."""
+        return f"{self.prefix}:{{jobs}}:ready"
 
     @property
     def dead_letters(self) -> str:
-        """The stream of given-up payloads, each with its reason."""
-        return f"{self.prefix}:dead"
+        """The stream of given-up payloads, each with its tenant and the reason."""
+        return f"{self.prefix}:{{jobs}}:dead"
+
+    def lane(self, request_id: str) -> str:
+        """The hash tag of a request's keys."""
+        return f"{zlib.crc32(request_id.encode()) % LANES:x}"
 
     def journal(self, request_id: str) -> str:
         """The stream of one request's events; it exists, empty, from publication on."""
-        return f"{self.prefix}:{{{request_id}}}:journal"
+        return f"{self.prefix}:{{{self.lane(request_id)}}}:journal:{request_id}"
 
     def request(self, request_id: str) -> str:
         """The hash of what is known of a request besides its journal; kept as long as that."""
-        return f"{self.prefix}:{{{request_id}}}:request"
+        return f"{self.prefix}:{{{self.lane(request_id)}}}:request:{request_id}"
+
+    def attended(self, request_id: str) -> str:
+        """A note, short-lived, that a client is attached to a request."""
+        return f"{self.prefix}:{{{self.lane(request_id)}}}:attended:{request_id}"
+
+    def wake(self, lane: str, reader: str) -> str:
+        """The stream that interrupts one reader's blocking read of a lane."""
+        return f"{self.prefix}:{{{lane}}}:wake:{reader}"
 
     def bucket(self, bucket: str) -> str:
         """When a quota's bucket is full again."""
@@ -123,14 +164,6 @@ class Keys:
     def registry(self) -> tuple[str, str]:
         """The verifiers: a sorted set of when each record expires, and a hash of the records."""
         return (f"{self.prefix}:{{verifiers}}:until", f"{self.prefix}:{{verifiers}}:records")
-
-    def attended(self, request_id: str) -> str:
-        """A note, short-lived, that a client is attached to a request."""
-        return f"{self.prefix}:{{{request_id}}}:attended"
-
-    def wake(self, reader: str) -> str:
-        """The stream that interrupts one reader's blocking read."""
-        return f"{self.prefix}:wake:{reader}"
 
 
 @dataclass(frozen=True, slots=True)

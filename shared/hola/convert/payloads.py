@@ -1,4 +1,10 @@
-"""The bus's payloads as bytes: versioned envelopes around a job and a journal entry."""
+"""The bus's payloads as bytes: versioned envelopes around a job, a journal entry, a record.
+
+`version` is the oldest version of a reader that can make sense of the payload, not the writer's
+own. A writer thus marks a payload with more than 1 only where a reader that does not know what is
+new in it would go wrong; new fields that may be ignored leave it alone. A reader takes everything
+up to READER_VERSION and skips fields it does not know, so old and new services mix in a rollout.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +17,23 @@ from hola.convert.fields import build
 from hola.convert.params import job_from_pb, job_to_pb
 from hola.convert.services import verifier_info_from_pb, verifier_info_to_pb
 from hola.errors import InvalidRequest, ProtocolViolation
-from hola.types import GenerateJob, JournalEntry, VerifierRecord
+from hola.types import Correction, GenerateJob, JournalEntry, VerifierRecord
 from hola.v1 import events_pb2
 
-PAYLOAD_VERSION = 1
+FIRST_VERSION = 1
+CORRECTION_VERSION = 2  # a reader of version 1 would take void tokens for output
+READER_VERSION = 2
 
 M = TypeVar("M", events_pb2.JobEnvelope, events_pb2.JournalEntry, events_pb2.VerifierRecord)
 
 
 def encode_job(job: GenerateJob) -> bytes:
     """Raises InvalidRequest or InvalidSampling when a value does not fit its wire type."""
-    return events_pb2.JobEnvelope(version=PAYLOAD_VERSION, job=job_to_pb(job)).SerializeToString()
+    return events_pb2.JobEnvelope(version=FIRST_VERSION, job=job_to_pb(job)).SerializeToString()
 
 
 def decode_job(payload: bytes) -> GenerateJob:
-    """Raises ProtocolViolation on bytes that are no envelope, an unknown version, or a bad job."""
+    """Raises ProtocolViolation on bytes that are no envelope, a later version, or a bad job."""
     envelope = _parse(events_pb2.JobEnvelope, payload)
     try:
         return job_from_pb(envelope.job)
@@ -43,10 +51,11 @@ def request_id_of(payload: bytes) -> str:
 
 def encode_entry(entry: JournalEntry) -> bytes:
     """Raises ProtocolViolation when a value does not fit its wire type."""
+    is_correction = isinstance(entry.event, Correction)
     message = build(
         events_pb2.JournalEntry,
         ProtocolViolation,
-        version=PAYLOAD_VERSION,
+        version=CORRECTION_VERSION if is_correction else FIRST_VERSION,
         event=event_to_pb(entry.event),
         writer=entry.writer,
     )
@@ -54,7 +63,7 @@ def encode_entry(entry: JournalEntry) -> bytes:
 
 
 def decode_entry(payload: bytes) -> JournalEntry:
-    """Raises ProtocolViolation on bytes that are no entry, an unknown version, or a bad event."""
+    """Raises ProtocolViolation on bytes that are no entry, a later version, or a bad event."""
     message = _parse(events_pb2.JournalEntry, payload)
     return JournalEntry(event=event_from_pb(message.event), writer=message.writer)
 
@@ -64,7 +73,7 @@ def encode_record(record: VerifierRecord) -> bytes:
     message = build(
         events_pb2.VerifierRecord,
         ProtocolViolation,
-        version=PAYLOAD_VERSION,
+        version=FIRST_VERSION,
         address=record.address,
         info=verifier_info_to_pb(record.info),
     )
@@ -72,7 +81,7 @@ def encode_record(record: VerifierRecord) -> bytes:
 
 
 def decode_record(payload: bytes) -> VerifierRecord:
-    """Raises ProtocolViolation on bytes that are no record, an unknown version, or a bad info."""
+    """Raises ProtocolViolation on bytes that are no record, a later version, or a bad info."""
     message = _parse(events_pb2.VerifierRecord, payload)
     return VerifierRecord(address=message.address, info=verifier_info_from_pb(message.info))
 
@@ -84,7 +93,9 @@ def _parse(kind: type[M], payload: bytes) -> M:
     except DecodeError as wrong:
         text = f"payload: {len(payload)} bytes that are no {kind.DESCRIPTOR.name}: {wrong}"
         raise ProtocolViolation(text, field="payload") from None
-    if message.version != PAYLOAD_VERSION:
-        text = f"version: {message.version} is not one this reader knows ({PAYLOAD_VERSION})"
-        raise ProtocolViolation(text, field="version", got=message.version)
+    if message.version < FIRST_VERSION:
+        raise ProtocolViolation("version: there is none", field="version")
+    if message.version > READER_VERSION:
+        text = f"version: {message.version} needs a newer reader than this one ({READER_VERSION})"
+        raise ProtocolViolation(text, field="version", needs_reader=message.version)
     return message

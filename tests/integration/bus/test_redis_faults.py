@@ -184,7 +184,7 @@ async def test_a_lost_group_is_made_again_and_its_jobs_are_delivered(backend: Re
     await bus.jobs.publish(job("r1"))
     running = await bus.jobs.take("a", timeout_s=1)
     assert running is not None
-    await backend.client.xgroup_destroy(backend.keys.jobs, GROUP)
+    await backend.client.xgroup_destroy(backend.keys.queue("default"), GROUP)
     with pytest.raises(Fenced):
         await bus.jobs.renew("a", running)
     again = await bus.jobs.take("b", timeout_s=1)
@@ -198,14 +198,14 @@ async def test_a_flushed_server_is_started_from_anew(backend: RedisBackend) -> N
     await bus.jobs.publish(job("r1"))
     delivery = await bus.jobs.take("a", timeout_s=1)
     assert delivery is not None
-    await backend.client.delete(backend.keys.jobs, backend.keys.journal("r1"))
+    await backend.client.delete(backend.keys.queue("default"), backend.keys.journal("r1"))
     await bus.jobs.ack(delivery)
     await bus.jobs.publish(job("r1"))
     assert await bus.jobs.take("a", timeout_s=1) is not None
 
 
 async def test_a_job_stream_of_another_type_is_refused_not_retried(backend: RedisBackend) -> None:
-    await backend.client.set(backend.keys.jobs, b"not a stream")
+    await backend.client.set(backend.keys.tenants, b"no sorted set")
     bus = backend.bus(retry_s=1000)
     for call in (lambda: bus.jobs.take("a", timeout_s=1), lambda: bus.jobs.publish(job())):
         async with asyncio.timeout(PATIENCE_S):
@@ -224,7 +224,7 @@ async def test_consumers_of_ended_processes_are_forgotten(
     await bus.jobs.ack(delivery)
 
     async def known() -> set[bytes]:
-        found: Any = await backend.client.xinfo_consumers(backend.keys.jobs, GROUP)
+        found: Any = await backend.client.xinfo_consumers(backend.keys.queue("default"), GROUP)
         return {consumer["name"] for consumer in found}
 
     assert await known() == {b"running", b"gone"}

@@ -157,7 +157,7 @@ async def test_a_follower_ahead_of_what_was_lost_is_sent_back_to_attach_by_posit
         await writer.journal.append("r1", by("a", event))
 
     async def is_read() -> bool:
-        feed = router.journal._reader._feeds.get("r1")
+        feed = router.journal._reader._lanes[""]._feeds.get("r1")
         return feed is not None and feed.last_id == "3-0"
 
     await until(is_read)

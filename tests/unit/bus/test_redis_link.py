@@ -6,14 +6,17 @@ import asyncio
 
 import pytest
 
+from hola.bus.address import parse_address
 from hola.bus.redis_link import RedisLink
+from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits, Keys
 
 
 @pytest.fixture
 def link():
     """Nothing listens there, and nothing is sent."""
-    return RedisLink("redis://127.0.0.1:1/0", BusLimits(), Keys())
+    address = parse_address("redis://127.0.0.1:1/0")
+    return RedisLink(address, BusLimits(), Keys(), BusSecurity())
 
 
 async def swallow(repeated):

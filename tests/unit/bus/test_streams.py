@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from hola.bus.streams import (
     CANCEL_ID,
+    LANES,
     SEAL_ID,
     START_ID,
     BusLimits,
@@ -62,13 +63,24 @@ def test_ends_are_terminal_and_nothing_else_is() -> None:
     ]
 
 
-def test_every_key_begins_with_the_prefix_and_a_journals_tag_is_its_request() -> None:
+TAG = re.compile(r"^site:\{([^}]+)\}:")
+
+
+def test_every_key_begins_with_the_prefix_and_a_requests_keys_have_one_tag() -> None:
     keys = Keys("site")
-    assert keys.jobs == "site:jobs"
-    assert keys.journal("r1") == "site:{r1}:journal"
-    assert keys.dead_letters == "site:dead"
-    assert keys.wake("x") == "site:wake:x"
-    assert Keys().jobs == "hola:jobs"
+    lane = keys.lane("r1")
+    request = [keys.journal("r1"), keys.request("r1"), keys.attended("r1"), keys.wake(lane, "x")]
+    queue = [keys.tenants, keys.queue("a"), keys.queued, keys.ready, keys.dead_letters]
+    for group in (request, queue, keys.registry):
+        tags = {found[1] for key in group if (found := TAG.match(key))}
+        assert len(tags) == 1, group
+    assert keys.bucket("tenant:a").startswith("site:")
+    assert Keys().queue("a") == "hola:{jobs}:queue:a"
+
+
+def test_the_requests_spread_over_all_lanes_and_no_others() -> None:
+    lanes = {Keys().lane(f"request-{number}") for number in range(500)}
+    assert lanes == {f"{number:x}" for number in range(LANES)}
 
 
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
