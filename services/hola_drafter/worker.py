@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import aclosing, suppress
 from typing import Any
 
 from tenacity import (
@@ -56,7 +57,8 @@ class JobWorker:
         self._bus_patience_s = bus_patience_s
         self._stopping = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
-        self._running: set[str] = set()
+        # What runs, each with the event that wakes its heartbeat.
+        self._running: dict[str, asyncio.Event] = {}
 
     async def run(self, *, drain_s: float = 0.0) -> None:
         """Take and run jobs until `stop`, then give those running `drain_s` seconds.
@@ -66,6 +68,7 @@ class JobWorker:
         """
         taking = asyncio.create_task(self._take_jobs())
         stopping = asyncio.create_task(self._stopping.wait())
+        listening = asyncio.create_task(self._listen())
         try:
             await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if taking.done():
@@ -74,7 +77,7 @@ class JobWorker:
             if self._jobs:
                 await asyncio.wait(self._jobs, timeout=drain_s)
         finally:
-            await _end({taking, stopping, *self._jobs})
+            await _end({taking, stopping, *self._jobs, listening})
 
     def stop(self) -> None:
         """Take no more jobs."""
@@ -89,6 +92,22 @@ class JobWorker:
                 job = asyncio.create_task(self._serve(delivery))
                 self._jobs.add(job)
                 job.add_done_callback(self._jobs.discard)
+
+    async def _listen(self) -> None:
+        """Have the heartbeat of a request that was ended elsewhere look at its journal at once.
+
+        So its verifier session is closed within the round under way. A notice that is missed, or
+        wrong, changes nothing: the heartbeat comes anyway, and goes by the journal alone.
+        """
+        while True:
+            try:
+                async with aclosing(self._bus.notices.follow()) as notices:
+                    async for request_id in notices:
+                        if request_id in self._running:
+                            self._running[request_id].set()
+            except BusUnavailable as error:
+                log.warning("notices_missed", message=error.message)
+                await asyncio.sleep(random.uniform(0, BUS_PAUSE_S))
 
     def _is_new(self, delivery: Delivery) -> bool:
         """False when heartbeats were late and we claimed what we run ourselves: it goes on."""
@@ -108,7 +127,7 @@ class JobWorker:
 
     async def _serve(self, delivery: Delivery) -> None:
         request_id = delivery.job.request_id
-        self._running.add(request_id)
+        self._running[request_id] = asyncio.Event()
         with bound_ids(request_id=request_id):
             try:
                 await self._run_or_leave(delivery)
@@ -119,7 +138,7 @@ class JobWorker:
                 # One job must not take the others with it; the bus counts its deliveries.
                 log.exception("job_failed", attempts=delivery.attempts)
             finally:
-                self._running.discard(request_id)
+                self._running.pop(request_id, None)
 
     async def _give_back(self, delivery: Delivery) -> None:
         """This drafter stops: the next one need not wait until the job has gone silent."""
@@ -167,8 +186,9 @@ class JobWorker:
         drafter that waits for a verifier or a long prefill would not learn of it by appending.
         """
         request_id = delivery.job.request_id
+        notice = self._running[request_id]
         while True:
-            await asyncio.sleep(min(self._idle_s / BEATS_PER_IDLE, LONGEST_BEAT_S))
+            await self._rest(notice)
             try:
                 await self._bus.jobs.renew(self._name, delivery)
                 ended = await self._bus.journal.has_ended(request_id)
@@ -176,6 +196,13 @@ class JobWorker:
                     raise Fenced("the request has been ended", request_id=request_id)
             except BusUnavailable as error:
                 log.warning("heartbeat_missed", message=error.message)
+
+    async def _rest(self, notice: asyncio.Event) -> None:
+        """Until the next beat, or a notice; one that comes while we look at the journal counts."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._idle_s / BEATS_PER_IDLE, LONGEST_BEAT_S)):
+                await notice.wait()
+        notice.clear()
 
     async def _ack(self, delivery: Delivery) -> None:
         retrying = AsyncRetrying(
