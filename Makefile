@@ -26,7 +26,7 @@ define make-venv
 endef
 
 .PHONY: help setup setup-test redis-server demo proto proto-check buf fmt lint type lock \
-  test test-unit test-contract test-integration test-e2e test-slow check bench up down logs images clean
+  test test-unit test-contract test-integration test-e2e test-slow test-chaos check bench up down logs images clean
 
 help:  ## this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -116,8 +116,11 @@ test-e2e: $(VENV)/.test redis-server  ## whole processes and installs
 test: setup-test  ## install what tests need and run them all
 	@$(BIN)/pytest -ra --durations=10 --require-all -m "$(DEFAULT_MARKS)" $(PYTEST_ARGS)
 
-test-slow: setup-test  ## only the tests marked slow or chaos
-	@$(BIN)/pytest -ra --require-all -m "slow or chaos" $(PYTEST_ARGS)
+test-slow: setup-test  ## only the tests marked slow
+	@$(BIN)/pytest -ra --require-all -m slow $(PYTEST_ARGS)
+
+test-chaos: setup-test  ## whole fleets under faults, rolling restart and load: about half an hour
+	@$(BIN)/pytest -ra --require-all -m chaos $(PYTEST_ARGS)
 
 check: proto-check lint type test-unit  ## before every commit: under two minutes
 

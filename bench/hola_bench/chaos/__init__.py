@@ -28,7 +28,7 @@ def run(options: Options) -> Report:
 
 def run_here(options: Options, *, namespaces: bool) -> Report:
     """Run it in this process; with `namespaces` it has a network namespace of its own."""
-    models, family = _scripted(), None
+    models, family = scripted_models(), None
     if options.model != "scripted":
         family = ModelStore.at(options.models_dir).get(options.model)
         models = Models.of(family)
@@ -49,10 +49,11 @@ def run_here(options: Options, *, namespaces: bool) -> Report:
     return report(options, work, outcome)
 
 
-def _scripted() -> Models:
+def scripted_models() -> Models:
+    """A target and two noisy copies, without model files."""
     target = f"scripted:{SCRIPTED}"
     drafts = (("tiny", f"{target},noise=0.7"), ("small", f"{target},noise=0.3"))
     return Models(name=target, target=target, drafts=drafts)
 
 
-__all__ = ["Options", "failed", "run", "run_here"]
+__all__ = ["Options", "failed", "run", "run_here", "scripted_models"]

@@ -11,6 +11,7 @@ from hola.speculation.proposers import LOOKUP
 HANGS_UP = 0.35
 HAS_KEY = 0.25
 GIVES_UP = 0.05
+GOES_ON_LOCALLY = 0.15
 
 
 class Trick(enum.StrEnum):
@@ -34,7 +35,9 @@ class Plan:
     """One stream: which case it asks for, with which ladder, from which router, and its moves.
 
     With `keyed` the request has an idempotency key instead of an id of its own until its first
-    event; `asks_again` sends the same key once more after a loss, instead of Resume.
+    event; `asks_again` sends the same key once more after a loss, instead of Resume. With `local`
+    it asks for Outage.LOCAL, and what came twice or was voided is sorted out as HOLA's own client
+    does it, before it is judged.
     """
 
     number: int
@@ -44,6 +47,7 @@ class Plan:
     router: int
     keyed: bool
     asks_again: bool
+    local: bool
     moves: tuple[Move, ...]
 
     @property
@@ -72,7 +76,8 @@ def draw_plan(crowd: Crowd, number: int) -> Plan:
     tiers = crowd.tiers
     every = (LOOKUP, *tiers)
     ladders = [None, None, every, (LOOKUP,), (), (*tiers[:1],), (*tiers,)]
-    keyed = rng.random() < HAS_KEY and not crowd.patient
+    local = rng.random() < GOES_ON_LOCALLY
+    keyed = not (local or crowd.patient) and rng.random() < HAS_KEY
     return Plan(
         number=number,
         case=rng.randrange(crowd.cases),
@@ -81,6 +86,7 @@ def draw_plan(crowd: Crowd, number: int) -> Plan:
         router=rng.randrange(crowd.routers),
         keyed=keyed,
         asks_again=keyed and rng.random() < 0.5,
+        local=local,
         moves=() if crowd.patient else _moves(rng),
     )
 

@@ -17,10 +17,13 @@ from hola.convert import event_from_pb, request_to_pb
 from hola.errors import DuplicateRequest, HolaError, Overloaded, UnknownRequest
 from hola.rpc.channel import open_channel
 from hola.rpc.errors import error_from_call
+from hola.rpc.reattach import Attachment
 from hola.types import (
     Correction,
     Failure,
+    GenerateEvent,
     GenerateRequest,
+    Outage,
     SpeculationParams,
     Started,
     Summary,
@@ -91,11 +94,17 @@ class Client:
             request_id="" if plan.keyed else name,
             idempotency_key=f"key-{name}" if plan.keyed else "",
             sampling=case.params,
-            speculation=SpeculationParams(ladder=plan.ladder, max_draft_tokens=plan.draft_tokens),
+            speculation=SpeculationParams(
+                ladder=plan.ladder,
+                max_draft_tokens=plan.draft_tokens,
+                outage=Outage.LOCAL if plan.local else Outage.WAIT,
+            ),
         )
         self._at = _Progress(known_as=self._request.request_id, due=list(plan.moves))
         self._transcript = Transcript(plan=plan, request_id=name, began_s=clock())
         self._turn = plan.router
+        # What HOLA's own client remembers of a stream that may be corrected.
+        self._sorted = Attachment(request_id=name) if plan.local else None
 
     async def play(self, limit_s: float) -> Transcript:
         """The stream from its request to its end, or until `limit_s` seconds have passed."""
@@ -132,6 +141,8 @@ class Client:
 
     def _call(self, router: str) -> tuple[Any, Connection]:
         stub = self._routers.stub(router)
+        if self._sorted is not None:
+            self._sorted.replayed = 0
         asks = not self._at.accepted or (self._plan.asks_again and self._plan.keyed)
         position = 0 if asks else self._at.position
         connection = Connection(
@@ -155,7 +166,11 @@ class Client:
             if answer is grpc.aio.EOF:
                 connection.why = OVER if self._at.ended else "the end is missing"
                 return self._rng.uniform(*PAUSE_S)
-            event = event_from_pb(answer.event)
+            event: GenerateEvent | None = event_from_pb(answer.event)
+            if event is not None and self._sorted is not None:
+                event = self._sorted.fresh(event)
+            if event is None:
+                continue
             connection.events.append((self._clock(), event))
             self._note(event)
             while self._at.due and self._at.position >= self._at.due[0].after_tokens:

@@ -53,7 +53,10 @@ class _Place:
 
 
 class Fleet:
-    """Processes of one run. `settings` are HOLA_* settings of all of them, in lower case."""
+    """Processes of one run.
+
+    `settings` are HOLA_* settings by role, in lower case; those of role "" are everybody's.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class Fleet:
         models: Models,
         network: Network,
         folder: Path,
-        settings: Mapping[str, object],
+        settings: Mapping[str, Mapping[str, object]],
     ) -> None:
         self._shape = shape
         self._models = models
@@ -81,6 +84,16 @@ class Fleet:
     def routers(self) -> dict[str, str]:
         """Where clients reach each router."""
         return {name: self._network.reach(name) for name in self._shape.names("router")}
+
+    @property
+    def verifiers(self) -> dict[str, str]:
+        """Where each verifier is reached."""
+        return {name: self._network.reach(name) for name in self._shape.names("verifier")}
+
+    @property
+    def bus(self) -> str:
+        """The URL of Redis."""
+        return self._bus_url("")
 
     def pid(self, name: str) -> int | None:
         """The process's id while it runs."""
@@ -188,18 +201,22 @@ class Fleet:
 
     def _environ(self, name: str) -> dict[str, str]:
         verifiers = (self._network.reach(each, name) for each in self._shape.names("verifier"))
-        redis = self._network.reach(REDIS, name)
         own: dict[str, object] = {
             "name": name,
             "listen": self._network.listen(name),
-            "bus": redis if redis.startswith("unix:") else f"redis://{redis}/0",
+            "bus": self._bus_url(name),
             "verifier": ",".join(verifiers),
             "threads": 1,
             "insecure": 1,
             "log_format": "json",
-            **self._settings,
+            **self._settings.get("", {}),
+            **self._settings.get(name.partition("-")[0], {}),
         }
         return {**environment(self._models, **own), "HOLA_LOG_LEVEL": "info"}
+
+    def _bus_url(self, peer: str) -> str:
+        address = self._network.reach(REDIS, peer)
+        return address if address.startswith("unix:") else f"redis://{address}/0"
 
     async def _serves(self, name: str) -> bool:
         if name == REDIS:

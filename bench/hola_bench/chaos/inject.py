@@ -44,16 +44,24 @@ class Injector:
                 await self._settle(fault)
                 late_s = max(0.0, self._clock() - fault.at_s)
                 self._raise_trouble()
-                self._under_way[fault.target] = asyncio.create_task(self._inject(fault))
+                task = asyncio.create_task(self._inject(fault))
+                self._under_way |= dict.fromkeys(self._hit(fault), task)
             await asyncio.gather(*self._under_way.values())
         finally:
             for task in self._under_way.values():
                 task.cancel()
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
+    def _hit(self, fault: Fault) -> Sequence[str]:
+        """The processes it is about."""
+        if fault.kind is not Kind.OUTAGE:
+            return (fault.target,)
+        role = fault.target.partition("-")[0]
+        return [name for name in self._fleet.names if name.startswith(role)]
+
     async def _settle(self, fault: Fault) -> None:
         """Wait until the target, for a quiet fault the whole fleet, is whole again."""
-        names = self._fleet.names if fault.quiet else (fault.target,)
+        names = self._fleet.names if fault.quiet else self._hit(fault)
         for name in names:
             if name in self._under_way:
                 await self._under_way[name]
@@ -74,7 +82,8 @@ class Injector:
                 await self._freeze(fault)
             else:
                 injected.note = await self._end_and_start(fault)
-            await self._fleet.healthy(fault.target, SETTLE_S)
+            for name in self._hit(fault):
+                await self._fleet.healthy(name, SETTLE_S)
         except HolaError as error:
             injected.note = error.message.partition("\n")[0]
             raise
@@ -101,7 +110,9 @@ class Injector:
             ended = await self._fleet.terminate(fault.target)
             note = f"exit code {ended.code} after {ended.seconds:.1f} s"
         else:
-            await self._fleet.kill(fault.target)
+            for name in self._hit(fault):
+                await self._fleet.kill(name)
         await asyncio.sleep(fault.for_s)
-        await self._fleet.start(fault.target)
+        for name in self._hit(fault):
+            await self._fleet.start(name)
         return note

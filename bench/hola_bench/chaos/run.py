@@ -76,7 +76,7 @@ async def play(scenario: Scenario, models: Models, work: Work) -> Outcome:
             )
             outcome.network = network.notes
             outcome.faults = _faults(scenario, shape)
-            fleet = Fleet(shape, models, network, folder, SETTINGS)
+            fleet = Fleet(shape, models, network, folder, {"": SETTINGS})
             try:
                 await fleet.up()
                 await _Run(scenario, fleet, network, work, outcome).play()

@@ -20,12 +20,13 @@ class Kind(enum.StrEnum):
     CUT = "cut"  # no packet in or out: a partition
     LOSE = "lose"  # a share of the packets is lost
     DELAY = "delay"  # packets come late, and not equally late
+    OUTAGE = "outage"  # every process of the target's role is killed at once
 
 
 # What one fleet meets, in the proportions of the issue: (kind, role, how many of 50).
 _MIX = (
-    (Kind.KILL, "verifier", 12),
-    (Kind.KILL, "drafter", 8),
+    (Kind.KILL, "verifier", 11),
+    (Kind.KILL, "drafter", 7),
     (Kind.KILL, "router", 5),
     (Kind.KILL, REDIS, 2),
     (Kind.CUT, "verifier", 3),
@@ -38,6 +39,7 @@ _MIX = (
     (Kind.TERM, "drafter", 2),
     (Kind.TERM, "router", 1),
     (Kind.TERM, REDIS, 1),
+    (Kind.OUTAGE, "verifier", 2),
     (Kind.LOSE, "verifier", 1),
     (Kind.LOSE, "drafter", 1),
     (Kind.DELAY, "verifier", 1),
@@ -46,11 +48,12 @@ _MIX = (
 STORM = 0.3
 STORM_GAP_S = (0.1, 0.6)
 GAP_S = (1.0, 2.5)
-# Time without other faults around a quiet one, seconds; the share of faults that are quiet.
+# Time without other faults around a quiet one, seconds. The first fault of each sort is quiet, and
+# of the others this share.
 QUIET_BEFORE_S = 4.0
 QUIET_AFTER_S = 4.0
-QUIET = 0.15
-QUIET_VERIFIER_KILL = 0.7
+QUIET = 0.05
+QUIET_VERIFIER_KILL = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +100,13 @@ def draw_faults(seed: int, count: int, shape: Shape) -> tuple[Fault, ...]:
     """`count` faults in the order of their times, the commonest kinds first among few."""
     rng = random.Random(f"faults {seed}")
     faults: list[Fault] = []
+    met: set[tuple[Kind, str]] = set()
     at_s, busy_until_s = 2.0, 0.0
     for number, (kind, role) in enumerate(_deck(rng, count, shape)):
         is_measured = kind is Kind.KILL and role == "verifier"
-        quiet = rng.random() < (QUIET_VERIFIER_KILL if is_measured else QUIET)
+        is_first = (kind, role) not in met
+        met.add((kind, role))
+        quiet = is_first or rng.random() < (QUIET_VERIFIER_KILL if is_measured else QUIET)
         storm = not quiet and number > 0 and not faults[-1].quiet and rng.random() < STORM
         if quiet:
             at_s = max(at_s, busy_until_s) + QUIET_BEFORE_S
@@ -134,7 +140,7 @@ def _fault(
 ) -> Fault:
     target = rng.choice(shape.names(role))
     for_s, amount = rng.uniform(0.2, 1.5), 0.0
-    if kind is Kind.FREEZE:
+    if kind in {Kind.FREEZE, Kind.OUTAGE}:
         for_s = rng.uniform(1.5, 6.0)
     elif kind is Kind.CUT:
         for_s = PARTITION_S

@@ -27,13 +27,15 @@ class Stall:
 
 
 def stalls(transcripts: Iterable[Transcript], injected: Sequence[Injected]) -> list[Stall]:
-    """One for each fault and each stream that had events before and after it.
+    """One for each fault and each stream that had events before and after it, local ones left out.
 
     The pause is the longest one between two events of the stream that contains the fault or
     begins within BEGINS_WITHIN_S after it.
     """
     found = []
     for transcript in transcripts:
+        if transcript.plan.local:
+            continue  # it does not wait for a verifier
         stretches, summary = transcript.stretches, transcript.summary
         for each in injected:
             pauses = [longest_pause(times, each.hit_s) for times in stretches]

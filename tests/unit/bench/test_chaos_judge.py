@@ -33,6 +33,7 @@ PLAN = Plan(
     router=0,
     keyed=False,
     asks_again=False,
+    local=False,
     moves=(),
 )
 STARTED = Started(
@@ -130,6 +131,13 @@ def test_every_harm_has_its_name(name):
 def test_other_text_of_the_same_tokens_is_wrong():
     same_ids = connection(0, tokens(0, 5, 6, 7, 8), END)
     assert kinds(judge(transcript(same_ids), replace(EXPECTED, text="567"))) == {"wrong"}
+
+
+def test_unverified_output_is_allowed_to_those_who_asked_for_it():
+    end = replace(END, exactness=Exactness.UNVERIFIED)
+    one = [connection(0, STARTED, tokens(0, 5, 9, 9, 9), end)]
+    assert judge(transcript(*one, plan=replace(PLAN, local=True)), EXPECTED).clean
+    assert kinds(judge(transcript(*one), EXPECTED)) == {"wrong"}
 
 
 def test_trouble_is_unfinished():

@@ -91,6 +91,7 @@ def test_clients_differ_and_can_be_repeated():
     assert moves.count(Trick.DETACH) > 60
     assert moves.count(Trick.CANCEL) > 3
     assert any(plan.keyed and plan.asks_again for plan in plans)
+    assert any(plan.local for plan in plans)
     assert not any(plan.asks_again and not plan.keyed for plan in plans)
     assert len({plan.ladder for plan in plans}) >= 6
 
