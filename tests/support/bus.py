@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
@@ -14,6 +16,7 @@ from hola.bus.redis import RedisBus
 from hola.bus.streams import BusLimits, Keys
 from hola.ports import Bus
 from hola.types import (
+    Correction,
     Exactness,
     Failure,
     FinishReason,
@@ -30,9 +33,9 @@ from hola.types import (
 PATIENCE_S = 10.0
 
 
-def job(request_id: str = "r1") -> GenerateJob:
+def job(request_id: str = "r1", tenant: str = "default") -> GenerateJob:
     """A job that the bus only carries."""
-    return GenerateJob(request_id=request_id, model="demo", prompt="Say something.")
+    return GenerateJob(request_id=request_id, model="demo", prompt="Say something.", tenant=tenant)
 
 
 def by(writer: str, event: GenerateEvent) -> JournalEntry:
@@ -62,6 +65,15 @@ def tokens(position: int, count: int = 1, *, outcome: Outcome = Outcome.ACCEPTED
     )
 
 
+def unverified(position: int, count: int = 1) -> Tokens:
+    """Tokens that a Correction may void; their ids are 100 more than their positions."""
+    event = tokens(position, count, outcome=Outcome.UNVERIFIED)
+    return Tokens(
+        position=position,
+        tokens=tuple(replace(token, token=token.token + 100) for token in event.tokens),
+    )
+
+
 def summary(count: int) -> Summary:
     """The end after `count` tokens."""
     return Summary(finish_reason=FinishReason.LENGTH, prompt_tokens=3, completion_tokens=count)
@@ -76,6 +88,17 @@ def token_ids(entries: Sequence[JournalEntry]) -> list[int]:
     """The output tokens of a journal."""
     events = [entry.event for entry in entries]
     return [each.token for event in events if isinstance(event, Tokens) for each in event.tokens]
+
+
+def standing_ids(entries: Sequence[JournalEntry]) -> list[int]:
+    """The output tokens of a journal that no Correction has voided."""
+    found: list[int] = []
+    for entry in entries:
+        if isinstance(entry.event, Tokens):
+            found += [each.token for each in entry.event.tokens]
+        elif isinstance(entry.event, Correction):
+            found = found[: entry.event.position]
+    return found
 
 
 async def followed(bus: Bus, request_id: str = "r1") -> list[JournalEntry]:
@@ -101,6 +124,14 @@ class Backend(Protocol):
 
     async def dead_letters(self) -> list[tuple[bytes, str]]:
         """Payloads given up, with the reasons."""
+        ...
+
+    async def tenants(self) -> set[str]:
+        """Tenants that the queue knows of."""
+        ...
+
+    async def add_record(self, address: str, payload: bytes) -> None:
+        """Put a payload in the registry as a foreign program might."""
         ...
 
     async def close(self) -> None:
@@ -129,6 +160,12 @@ class MemoryBackend:
 
     async def dead_letters(self) -> list[tuple[bytes, str]]:
         return [(each.payload, each.reason) for each in self._store.dead_letters.values()]
+
+    async def tenants(self) -> set[str]:
+        return set(self._store.turns.order({}))
+
+    async def add_record(self, address: str, payload: bytes) -> None:
+        self._store.records[address] = (payload, self._now + PATIENCE_S)
 
     async def close(self) -> None:
         for bus in self._buses:
@@ -160,6 +197,18 @@ class RedisBackend:
     async def dead_letters(self) -> list[tuple[bytes, str]]:
         found: Any = await self.client.xrange(self.keys.dead_letters)
         return [(fields[b"p"], fields[b"reason"].decode()) for _, fields in found]
+
+    async def tenants(self) -> set[str]:
+        queues = {key.decode() async for key in self.client.scan_iter(f"{self.keys.queues}*")}
+        members = await self.client.zrange(self.keys.tenants, 0, -1)
+        assert await self.client.hlen(self.keys.queued) == len(queues)  # type: ignore[misc]
+        names = {queue.removeprefix(self.keys.queues) for queue in queues}
+        return names | {member.decode() for member in members} - {""}
+
+    async def add_record(self, address: str, payload: bytes) -> None:
+        until, records = self.keys.registry
+        await self.client.zadd(until, {address: (time.time() + PATIENCE_S) * 1000})
+        await self.client.hset(records, address, payload)  # type: ignore[misc]
 
     async def close(self) -> None:
         for bus in self._buses:

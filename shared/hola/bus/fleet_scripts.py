@@ -8,10 +8,10 @@ SPEND = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local step, room = tonumber(ARGV[1]), ARGV[1] * ARGV[2]
-local full = math.max(tonumber(redis.call('GET', KEYS[1])) or now, now)
-local wait = math.min(full, now + room) + step - now - room
+local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+full = math.min(full, now + room) + step
+local wait = full - now - room
 if wait > 1 then return math.ceil(wait) end
-full = full + step
 redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', math.ceil((full - now) / 1000))
 return 0
 """

@@ -24,7 +24,7 @@ class MemoryQuota:
         """
         rules.check_bucket(rate_per_s, burst)
         now, step_s, buckets = self._store.clock(), 1 / rate_per_s, self._store.buckets
-        full_at = max(buckets.get(bucket, now), now)
+        full_at = min(max(buckets.get(bucket, now), now), now + burst * step_s)
         wait_s = full_at + step_s - now - burst * step_s
         if wait_s > rules.ROUNDING_S:
             return wait_s

@@ -21,7 +21,8 @@ from hola.bus.streams import (
     parse_id,
 )
 from hola.errors import ConfigError, ProtocolViolation
-from tests.support.bus import by, failure, started, summary, tokens
+from hola.types import Correction, GenerateEvent
+from tests.support.bus import by, failure, started, summary, tokens, unverified
 
 
 def test_ids_are_positions_from_one_on() -> None:
@@ -40,6 +41,52 @@ def test_the_ids_of_a_stream_only_grow(lengths: list[int]) -> None:
         written += length
     ids += [entry_id(by("a", summary(written))), CANCEL_ID, SEAL_ID]
     numbers = [parse_id(each) for each in ids]
+    assert numbers == sorted(set(numbers))
+
+
+def ids_of(events: list[GenerateEvent]) -> list[str]:
+    """The ids that one writer gives the events."""
+    known, found = Known(), []
+    for event in events:
+        entry = by("a", event)
+        found.append(entry_id(entry, known))
+        known = known.after(found[-1], entry)
+    return found
+
+
+def test_the_number_counts_settled_tokens_and_the_sequence_what_may_be_voided() -> None:
+    story: list[tuple[GenerateEvent, str]] = [
+        (started(), "0-1"),
+        (tokens(0, 3), "1-0"),
+        (unverified(3, 2), "4-0"),
+        (unverified(5), "4-1"),
+        (Correction(position=4), "4-2"),
+        (tokens(4, 2), "5-0"),
+        (unverified(6, 2), "7-0"),
+        (Correction(position=6), "7-1"),
+        (tokens(6), "7-2"),
+        (unverified(7), "8-0"),
+        (Correction(position=8), "8-1"),
+        (summary(8), "9-0"),
+    ]
+    assert ids_of([event for event, _ in story]) == [position for _, position in story]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5), st.integers(0, 9)), max_size=40))
+def test_the_ids_of_a_corrected_stream_only_grow(plan: list[tuple[bool, int, int]]) -> None:
+    events: list[GenerateEvent] = [started()]
+    known = Known()
+    for is_settled, count, back in plan:
+        if is_settled:
+            if known.written > known.settled:
+                place = max(known.settled, known.written - back)
+                events.append(Correction(position=place))
+                known = Known("", place, place)
+            events.append(tokens(known.written, count))
+        else:
+            events.append(unverified(known.written, count))
+        known = known.after("", by("a", events[-1]))
+    numbers = [parse_id(each) for each in [*ids_of([*events, summary(known.written)]), SEAL_ID]]
     assert numbers == sorted(set(numbers))
 
 
