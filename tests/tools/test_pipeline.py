@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.tiers import corpus, evaluate, feed, model, pipeline, train
-from tools.tiers import tokenizer as vocabulary
+from tools.tiers import corpus, evaluate, feed, model, pipeline, tokenizer as vocabulary, train
 
 pytestmark = pytest.mark.torch
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.tiers import heldout
-from tools.tiers import tokenizer as vocabulary
+from tools.tiers import heldout, tokenizer as vocabulary
 from tools.tiers.decode import Engine, prompt_ids
 
 SETS = (

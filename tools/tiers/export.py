@@ -11,8 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.tiers import corpus, heldout
-from tools.tiers import tokenizer as vocabulary
+from tools.tiers import corpus, heldout, tokenizer as vocabulary
 from tools.tiers.feed import Position
 from tools.tiers.model import count_parameters, load_checkpoint, save_hf
 from tools.tiers.world import BUCKETS, KNOWLEDGE

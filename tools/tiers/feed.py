@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from tools.tiers import corpus
-from tools.tiers import tokenizer as vocabulary
+from tools.tiers import corpus, tokenizer as vocabulary
 
 POOL = 48
 STEPS = (6e6, 8e6)

@@ -6,8 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.tiers import export, grow, train
-from tools.tiers import tokenizer as vocabulary
+from tools.tiers import export, grow, tokenizer as vocabulary, train
 
 # The share of the exposure queue each stage of the target's lineage ends with.
 KNOWLEDGE = {"draft": 0.10, "mid": 0.60, "target": 1.0}

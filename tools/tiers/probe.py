@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from tools.tiers import heldout
-from tools.tiers import tokenizer as vocabulary
+from tools.tiers import heldout, tokenizer as vocabulary
 from tools.tiers.model import Llama, load_checkpoint
 
 

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tools.tiers import optim
-from tools.tiers import tokenizer as vocabulary
+from tools.tiers import optim, tokenizer as vocabulary
 from tools.tiers.feed import Feed, Position, shipped_position
 from tools.tiers.model import (
     SHAPES,
