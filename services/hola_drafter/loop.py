@@ -223,7 +223,7 @@ class _Shell:
 
     async def _open(self, message: Open) -> tuple[Opened, int]:
         connect_s = self._patience.verifier_wait_s
-        if self._session.outage is Outage.FAIL:
+        if self._session.outage is not Outage.WAIT:
             connect_s = min(connect_s, self._patience.at_once_s)
         fingerprint = self._session.fingerprint
         return await self._line.open(message, fingerprint=fingerprint, connect_s=connect_s)

@@ -21,8 +21,8 @@ class Patience:
     goodbye, in all.
 
     `deadline_s` is counted from the call of `run_session`; None waits for ever. `at_once_s` is what
-    a request that must not wait (Outage.FAIL) gives a connection, `local_after_s` what one that
-    can go on by itself (Outage.LOCAL) gives the next verifier before it does so.
+    a request that need not or must not wait (Outage.LOCAL, FAIL) gives a connection;
+    `local_after_s` is how long a LOCAL one gives the next verifier before it goes on by itself.
     """
 
     verifier_wait_s: float
@@ -30,7 +30,7 @@ class Patience:
     hang_up_s: float = 2.0
     deadline_s: float | None = None
     at_once_s: float = 2.0
-    local_after_s: float = 0.3
+    local_after_s: float = 0.5
 
 
 class Absence:
