@@ -51,12 +51,12 @@ class DnsSource:
     def __init__(self, host: str, port: int, lookup: Lookup | None = None) -> None:
         self._host = host
         self._port = port
-        self._lookup = lookup or resolve
+        self._lookup = lookup
 
     async def look(self) -> Found:
         """Ask the resolver. Raises VerifierUnavailable when it knows no such name."""
         try:
-            hosts = await self._lookup(self._host, self._port)
+            hosts = await (self._lookup or resolve)(self._host, self._port)
         except OSError as error:
             name = f"{self._host}:{self._port}"
             raise VerifierUnavailable(f"verifiers {name}: {error}", address=name) from None
