@@ -1,4 +1,4 @@
-"""One server interceptor for all four RPC kinds: errors to statuses, request ids, call metrics."""
+"""One server interceptor for all four RPC kinds: callers, errors to statuses, ids, metrics."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from hola.errors import HolaError, InvalidRequest
 from hola.rpc.channel import REQUEST_ID_KEY
 from hola.rpc.errors import DETAILS_KEY, MAX_MESSAGE_CHARS, code_of, status_details
+from hola.rpc.gate import Gate
 from hola.telemetry import Metrics, bind_ids, current_id, get_logger
 
 log = get_logger(__name__)
@@ -39,11 +40,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     A HolaError becomes its status code with rich details; bytes that are no message become
     INVALID_ARGUMENT; any other exception becomes INTERNAL with nothing of its text, and is logged
     with the request id. The caller's `x-request-id` (or a new one) is bound to the logs and sent
-    back in the trailing metadata.
+    back in the trailing metadata. `gate` says who calls before the handler runs.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, gate: Gate) -> None:
         self._metrics = metrics
+        self._gate = gate
 
     async def intercept_service(
         self,
@@ -56,7 +58,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None
         kind, make = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
         behaviour = getattr(handler, kind)
-        call = _Call(handler_call_details.method, self._metrics)
+        call = _Call(handler_call_details.method, self._metrics, self._gate)
         wrap = call.stream if inspect.isasyncgenfunction(behaviour) else call.single
         return make(
             wrap(behaviour),
@@ -68,16 +70,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """One call's wrapping: the same guard around a coroutine or an async generator."""
 
-    def __init__(self, method: str, metrics: Metrics) -> None:
+    def __init__(self, method: str, metrics: Metrics, gate: Gate) -> None:
         self._method = method
         self._metrics = metrics
+        self._gate = gate
         self._code = grpc.StatusCode.OK
 
     def single(self, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
         async def guarded(request: Any, context: Context) -> Any:
             with self._observed(context):
                 try:
-                    return await behaviour(_well_formed(request), context)
+                    caller = await self._gate.caller(self._method, context)
+                    with self._gate.admitted(caller):
+                        return await behaviour(_well_formed(request), context)
                 except Exception as error:
                     await self._abort(context, error)
 
@@ -87,9 +92,11 @@ class _Call:
         async def guarded(request: Any, context: Context) -> AsyncGenerator[Any, None]:
             with self._observed(context):
                 try:
-                    async with aclosing(behaviour(_well_formed(request), context)) as responses:
-                        async for response in responses:
-                            yield response
+                    caller = await self._gate.caller(self._method, context)
+                    with self._gate.admitted(caller):
+                        async with aclosing(behaviour(_well_formed(request), context)) as responses:
+                            async for response in responses:
+                                yield response
                 except Exception as error:
                     await self._abort(context, error)
 

@@ -14,11 +14,14 @@ from hola.errors import InvalidRequest, Overloaded, Unauthenticated
 from hola.extras import check_installed
 from hola.security.api_keys import PREFIX, StoredKey, caller_of_key, watched_keys
 from hola.security.caller import NOBODY, TENANT_URI, Caller, CallerKind, checked_tenant
-from hola.security.failures import RETRY_MS, FailureLimit
+from hola.security.failures import RETRY_MS, FailureLimit, site
 from hola.security.watched import Watched
+from hola.telemetry import get_logger
 
 if TYPE_CHECKING:
     from hola.security.tokens import Verified
+
+log = get_logger(__name__)
 
 MAX_CREDENTIAL_CHARS = 8192
 _MAX_REMEMBERED = 1024
@@ -78,10 +81,11 @@ class Authenticator:
                 return await self._shown(claim)
             if proved := caller_of_certificate(claim.certificate):
                 return proved
-        except Unauthenticated:
+        except Unauthenticated as error:
             if self._failures.exhausted(claim.peer):
                 raise _too_many() from None
             self._failures.count(claim.peer)
+            log.info("caller_refused", peer=site(claim.peer), why=error.message)
             raise
         if self.asks:
             raise Unauthenticated("this call needs a credential: authorization: Bearer KEY")

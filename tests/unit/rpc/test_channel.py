@@ -24,6 +24,8 @@ from hola.telemetry import bound_ids
         ("grpc://node-3.example.org:65535", "node-3.example.org:65535", False),
         ("unix:///run/hola/v.sock", "unix:/run/hola/v.sock", True),
         ("unix:relative.sock", "unix:relative.sock", True),
+        ("grpcs://127.0.0.1:7072", "127.0.0.1:7072", True),
+        ("grpcs://router:7070", "router:7070", False),
     ],
 )
 def test_addresses(text: str, target: str, local: bool) -> None:
@@ -36,11 +38,11 @@ def test_addresses(text: str, target: str, local: bool) -> None:
     [
         "", "7072", ":7072", "host", "host:", "host:port", "host:65536", "host:-1", "host:1.5",
         "http://host:80", "redis://host:6379/0", "::1:7072", "unix:", "unix://", "host:²",
-        "grpc://", "local:",
+        "grpc://", "local:", "grpcs://", "grpcs://host", "grpcs://grpc://host:1",
     ],
 )  # fmt: skip
 def test_malformed_addresses_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected host:port, grpc://host:port or unix:///path"):
+    with pytest.raises(ConfigError, match=r"expected host:port, grpc://host:port, grpcs://host:port or unix:///path"):
         parse_address(text)
 
 
@@ -50,3 +52,9 @@ def test_the_request_id_of_the_task_travels() -> None:
         assert call_metadata() == (("x-request-id", "r1"),)
         assert call_metadata("r2") == (("x-request-id", "r2"),)
     assert call_metadata() == ()
+
+
+def test_only_grpcs_is_never_plaintext() -> None:
+    assert parse_address("grpcs://h:1").secure
+    assert not parse_address("grpc://h:1").secure
+    assert not parse_address("h:1").secure
