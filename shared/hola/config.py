@@ -41,7 +41,14 @@ class Settings(BaseSettings):
     name: str = Field("", description="this process in logs and on the bus; empty: host and pid")
     bus: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="jobs and journals: redis://, rediss://, unix:// or memory:",
+        description="jobs and journals: redis://, rediss://, unix://, redis+sentinel://,"
+        " redis+cluster:// or memory:",
+    )
+    bus_ca: str = Field("", description="file: authorities of rediss:// servers; empty: system's")
+    bus_cert: str = Field("", description="file: client certificate for rediss://")
+    bus_key: str = Field("", description="file: private key of HOLA_BUS_CERT")
+    bus_password_file: str = Field(
+        "", description="file: password of HOLA_BUS's user, read at each connection"
     )
     router: str = Field("grpc://127.0.0.1:7070", description="router that clients call")
     drafter: str = Field("grpc://127.0.0.1:7071", description="drafter that clients call directly")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hola.bus.connect import open_bus
+from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits
 from hola.config import Settings
 from hola.ports import Bus
@@ -16,4 +17,10 @@ async def bus_from(settings: Settings) -> Bus:
         max_attempts=settings.job_attempts,
         journal_ttl_s=settings.journal_ttl_s,
     )
-    return await open_bus(settings.bus, limits=limits)
+    security = BusSecurity(
+        ca=settings.bus_ca,
+        cert=settings.bus_cert,
+        key=settings.bus_key,
+        password_file=settings.bus_password_file,
+    )
+    return await open_bus(settings.bus, limits=limits, security=security)

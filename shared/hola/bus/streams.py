@@ -20,11 +20,12 @@ counts entries that come while that count stands still.
 Nobody has to say which rule applies: `entry_id` reads it off the event and off what the writer
 knows of the journal (`Known`). Two writers that know the same prefix give what goes on the same id,
 and the backend refuses the second one; what could slip through by a larger id (an end in the middle
-of a provisional stretch) is refused because an append also names the last id its writer knows. A writer under Outage.LOCAL keeps
-settled and unverified tokens in separate events, and never writes settled tokens behind provisional
-ones without the Correction between them. Who takes a stream up again in the middle of a provisional
-stretch has to be sent that stretch from its first token on, behind a Correction(v): another writer
-may have written other tokens there.
+of a provisional stretch) is refused because an append also names the last id its writer knows.
+
+A writer under Outage.LOCAL keeps settled and unverified tokens in separate events, and never writes
+settled tokens behind provisional ones without the Correction between them. Who takes a stream up
+again in the middle of a provisional stretch has to be sent that stretch from its first token on,
+behind a Correction(v): another writer may have written other tokens there.
 """
 
 from __future__ import annotations
