@@ -33,10 +33,10 @@ from hola.types import (
 from hola_drafter.caches import DraftCaches
 from hola_drafter.loop import run_session
 from hola_drafter.patience import Patience
+from tests.support.drafter_world import FarVerifier as Verifier, lose_at
 from tests.support.scripted_system import (
     TARGET,
     TIERS,
-    InProcessLink,
     InProcessVerifier,
     draft_model,
     job,
@@ -55,22 +55,6 @@ async def worker():
     worker = EngineWorker("test")
     yield worker
     await worker.close()
-
-
-@dataclass
-class Verifier(InProcessVerifier):
-    """One that can be out of reach until `back` is set."""
-
-    back: asyncio.Event = field(default_factory=asyncio.Event)
-    connects: int = 0
-
-    def __post_init__(self) -> None:
-        self.back.set()
-
-    async def connect(self, session_id: str = "", *, fingerprint: str = "") -> InProcessLink:
-        self.connects += 1
-        await self.back.wait()
-        return await super().connect(session_id, fingerprint=fingerprint)
 
 
 @dataclass
@@ -141,19 +125,6 @@ async def play(
             await run_session(session, verifier, worker, client, key="r1", patience=patience)
     finally:
         caches.close()
-
-
-def lose_at(verifier: Verifier, at: int) -> Verifier:
-    """Lost at its message `at`, and out of reach until somebody sets `back`."""
-
-    def fail(message: int) -> SessionLost | None:
-        if message != at:
-            return None
-        verifier.back.clear()
-        return SessionLost("gone")
-
-    verifier.fail = fail
-    return verifier
 
 
 def check_ended(client: Client, verifier: InProcessVerifier) -> None:
