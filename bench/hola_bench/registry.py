@@ -41,6 +41,12 @@ BENCHES = (
         minutes="about 10",
     ),
     Bench(
+        name="load",
+        module="hola_bench.load",
+        summary="64 streams of two tenants: is it fair, does memory grow, does anything get stuck?",
+        minutes="about 12",
+    ),
+    Bench(
         name="retrieval",
         module="hola_bench.retrieval",
         summary="nDCG, recall and query time on a test set in BEIR's form",

@@ -141,6 +141,34 @@ class ChaosOptions:
     seed: SeedOption = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What `hola bench load` puts on a fleet."""
+
+    streams: Annotated[
+        int, typer.Option("--streams", metavar="N", min=2, help="Streams at a time.")
+    ] = 64
+    minutes: Annotated[
+        float, typer.Option("--minutes", metavar="N", min=0.1, help="Minutes of churn.")
+    ] = 10.0
+    verifiers: Annotated[
+        int, typer.Option("--verifiers", metavar="N", min=1, help="Verifier processes.")
+    ] = 2
+    drafters: Annotated[
+        int, typer.Option("--drafters", metavar="N", min=1, help="Drafter processes.")
+    ] = 4
+    routers: Annotated[
+        int, typer.Option("--routers", metavar="N", min=1, help="Router processes.")
+    ] = 1
+    scripted: Annotated[
+        bool, typer.Option("--scripted", help="A family without model files, for a quick run.")
+    ] = False
+    logs: Annotated[
+        str, typer.Option("--logs", metavar="DIR", help="Keep the processes' logs there.")
+    ] = ""
+    seed: SeedOption = 0
+
+
 @app.command("list")
 def list_benches(json: JsonOption = False) -> None:
     """Name the benchmarks.
@@ -293,6 +321,42 @@ def retrieval(
     from hola_bench.retrieval import Options
 
     _show(registry.run("retrieval", Options(data=data, split=split)), json)
+
+
+@app.command("load")
+@flat
+def load(what: LoadOptions, family: FamilyOptions, json: JsonOption = False) -> None:
+    """Put many streams of two tenants on a fleet of processes: fair, bounded, nothing stuck?
+
+    Clients read, leave, come back, cancel and walk away. Exit code 1 when one tenant gets less than
+    80 % of the other's tokens, a process grows by more than 5 % after warming up, a session or a
+    job is left behind, or a stream fails. Needs redis-server.
+
+    Examples:
+
+    `hola bench load --json`
+
+    `hola bench load --minutes 1 --streams 32`
+    """
+    from hola_bench.load import Options, failed
+
+    settings = settings_for(family)
+    quiet(settings)
+    options = Options(
+        models_dir=settings.models_dir,
+        model="scripted" if what.scripted else settings.model,
+        seed=what.seed,
+        streams=what.streams,
+        minutes=what.minutes,
+        verifiers=what.verifiers,
+        drafters=what.drafters,
+        routers=what.routers,
+        logs=what.logs,
+    )
+    report = registry.run("load", options)
+    _show(report, json)
+    if failed(report):
+        raise typer.Exit(1)
 
 
 def _show(report: Report, json: bool) -> None:
