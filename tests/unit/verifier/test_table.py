@@ -122,3 +122,41 @@ def test_the_books_balance_whatever_happens(seed: int) -> None:
         entries = sessions.entries()
         assert sessions.kv_bytes == sum(each.kv_bytes for each in entries) <= 60, f"seed {seed}"
         assert len(entries) <= 5, f"seed {seed}"
+
+
+def test_tenants_have_their_own_ids() -> None:
+    sessions = table()
+    one, two = entry("a"), entry("a")
+    two.tenant = "other"
+    sessions.admit(one)
+    sessions.admit(two)
+    assert sessions.get("a") is one
+    assert sessions.get("a", "other") is two
+    assert sessions.get("a", "third") is None
+    assert sessions.remove(two)
+    assert sessions.get("a") is one
+
+
+def test_room_is_made_by_the_tenant_with_most_idle_sessions() -> None:
+    sessions = table(max_sessions=6)
+    for number, tenant in enumerate(("few", "many", "many", "many", "two", "two")):
+        each = entry(f"{tenant}{number}", used_ns=number)
+        each.tenant = tenant
+        sessions.admit(each)
+    # many has three, then two as two has: the older goes; then all have one but two.
+    assert names(sessions.idle(10)) == ["many1", "many2", "two4", "few0", "many3", "two5"]
+
+
+def test_a_silent_stream_goes_after_all_that_have_left() -> None:
+    sessions = SessionTable[str](max_sessions=8, kv_budget_bytes=1000, ttl_ns=100, spare_ns=20)
+    busy, silent, fresh = (
+        entry("busy", attached=True),
+        entry("silent", used_ns=1, attached=True),
+        entry("fresh", used_ns=50, attached=True),
+    )
+    busy.running = 1
+    for each in (busy, silent, fresh, entry("left", used_ns=60)):
+        sessions.admit(each)
+    assert names(sessions.idle(21)) == ["left"]
+    assert names(sessions.idle(22)) == ["left", "silent"]
+    assert names(sessions.idle(71)) == ["left", "silent", "fresh"]
