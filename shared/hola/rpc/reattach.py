@@ -6,23 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import grpc
 
 from hola.convert import request_to_pb
-from hola.errors import DuplicateRequest, HolaError, ProtocolViolation
-from hola.types import (
-    Correction,
-    Failure,
-    GenerateEvent,
-    GenerateRequest,
-    Started,
-    Summary,
-    Tokens,
-)
+from hola.errors import DuplicateRequest, HolaError
+from hola.rpc.received import Received
+from hola.types import Failure, GenerateEvent, GenerateRequest, Summary
 from hola.v1 import router_pb2, router_pb2_grpc
 
 _FIRST_WAIT_S = 0.1
@@ -34,46 +27,35 @@ class Attachment:
     """One request's progress at the client: what has been received, and how to ask for the rest.
 
     With `request` the first calls are Generate, until an event shows that the router has accepted
-    it; from then on, and without `request`, they are Resume from `position`.
-
-    Every stream of a request has all its Corrections, in order. So their number tells which events
-    of a new connection are older than the last Correction seen here, and nothing of those is new.
+    it; from then on, and without `request`, they are Resume from the tokens on that are not final.
     """
 
     request_id: str
     request: GenerateRequest | None = None
-    position: int = 0
-    started: bool = False
+    received: Received = field(default_factory=Received)
     ended: bool = False
     sent: bool = False
-    corrections: int = 0
-    replayed: int = 0
+
+    @property
+    def position(self) -> int:
+        """Output tokens received that hold so far."""
+        return self.received.position
 
     def call(self, stub: router_pb2_grpc.RouterServiceStub) -> Callable[..., Any]:
         """The call to make on a new connection; takes the call's keyword arguments."""
-        self.replayed = 0
+        self.received.connect()
         if self.request is not None:
             return partial(stub.Generate, request_to_pb(self.request))
         message = router_pb2.RouterServiceResumeRequest(
-            request_id=self.request_id, position=self.position
+            request_id=self.request_id, position=self.received.settled
         )
         return partial(stub.Resume, message)
 
-    def fresh(self, event: GenerateEvent) -> GenerateEvent | None:
-        """The part of an event that is new; None when nothing is. Moves the position.
-
-        Raises ProtocolViolation on a gap between tokens.
-        """
+    def fresh(self, event: GenerateEvent) -> list[GenerateEvent]:
+        """What of an event is new. Raises ProtocolViolation on a gap between tokens."""
         self.request = None
-        if isinstance(event, Correction):
-            return self._fresh_correction(event)
-        if isinstance(event, Tokens):
-            return self._fresh_tokens(event)
-        if isinstance(event, Started):
-            repeated, self.started = self.started, True
-            return None if repeated else event
         self.ended = isinstance(event, Summary | Failure)
-        return event
+        return self.received.add(event)
 
     def may_retry(self, error: HolaError) -> bool:
         """Whether another connection may help. Changes which call it makes.
@@ -86,33 +68,6 @@ class Attachment:
             return True
         self.sent = True
         return error.grpc_code == grpc.StatusCode.UNAVAILABLE.value[0]
-
-    def _fresh_correction(self, event: Correction) -> Correction | None:
-        self.replayed += 1
-        if self.replayed <= self.corrections:
-            return None
-        self._check_gap(event.position)
-        self.corrections = self.replayed
-        self.position = event.position
-        return event
-
-    def _fresh_tokens(self, event: Tokens) -> Tokens | None:
-        if self.replayed < self.corrections:
-            return None
-        self._check_gap(event.position)
-        known = self.position - event.position
-        if known >= len(event.tokens):
-            return None
-        self.position = event.position + len(event.tokens)
-        return Tokens(position=event.position + known, tokens=event.tokens[known:])
-
-    def _check_gap(self, position: int) -> None:
-        if position > self.position:
-            raise ProtocolViolation(
-                f"tokens from {self.position} to {position} are missing",
-                expected=self.position,
-                got=position,
-            )
 
 
 class Patience:
