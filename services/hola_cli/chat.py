@@ -20,6 +20,7 @@ from hola_cli.jsonform import JsonLines
 from hola_cli.options import DoorOptions, JsonOption, SamplingOptions, SpeculationOptions
 from hola_cli.paint import Coloured, PlainText
 from hola_cli.stats import stats_line, tokens_per_second
+from hola_cli.trouble import line_of
 
 HELP = """/help   this list
 /stats  what the answers so far cost, and who proposed their tokens
@@ -158,7 +159,7 @@ class _Chat:
             self._console.print("\nstopped; this question is forgotten", style="dim")
             return
         except HolaError as error:
-            print(f"error: {error.message}", file=sys.stderr)
+            print(line_of(error), file=sys.stderr)
             self._exit_code = error.exit_code
             if conversation.messages and error.reason == "PROMPT_TOO_LONG":
                 print("the conversation is too long now: /reset forgets it", file=sys.stderr)

@@ -21,10 +21,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from hola.errors import HolaError
+from hola.idempotency import request_id_of_key
+from hola.rpc.admitted import when_admitted
 from hola.types import GenerateEvent, GenerateRequest
 from hola_cli.answer import Answer, Screen, receive
 from hola_cli.logs import quiet
 from hola_cli.options import DoorOptions, FamilyOptions
+from hola_cli.trouble import say_wait
 
 if TYPE_CHECKING:
     from hola.config import Settings
@@ -83,19 +86,29 @@ def loading(model: str) -> AbstractContextManager[object]:
     return Console(stderr=True).status(f"loading {escape(model)}")
 
 
-async def ask(door: Door, request: GenerateRequest, screen: Screen | None = None) -> Answer:
+async def ask(
+    door: Door, request: GenerateRequest, screen: Screen | None = None, *, retry_s: float = 0.0
+) -> Answer:
     """Ask and read the answer to its end; when that is interrupted, end the request as well.
 
-    Raises as `receive`.
+    A refusal for load is waited out for up to `retry_s` seconds. Raises as `receive`.
     """
-    request = replace(request, request_id=request.request_id or uuid.uuid4().hex)
+    request = replace(request, request_id=_name(request))
+    events = when_admitted(lambda: door.generate(request), patience_s=retry_s, told=say_wait)
     try:
-        return await receive(door.generate(request), screen)
+        return await receive(events, screen)
     except (asyncio.CancelledError, OSError):  # Ctrl-C, or the reader of our output has gone
         with suppress(HolaError, TimeoutError):
             async with asyncio.timeout(CANCEL_S):
                 await door.cancel(request.request_id)
         raise
+
+
+def _name(request: GenerateRequest) -> str:
+    """The id under which the request can be cancelled before its first event has come."""
+    if request.idempotency_key:
+        return request_id_of_key(request.idempotency_key)
+    return request.request_id or uuid.uuid4().hex
 
 
 class Embedded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -13,8 +14,7 @@ from rich.console import Console
 from hola.errors import EmptyPrompt, HolaError, InvalidRequest
 from hola.types import ChatMessage, GenerateRequest, Mode, SpeculationParams
 from hola_cli.answer import Answer, Screen
-from hola_cli.door import Door, open_door, wanted_model
-from hola_cli.door import ask as ask_door
+from hola_cli.door import Door, ask as ask_door, open_door, wanted_model
 from hola_cli.flatten import flat
 from hola_cli.jsonform import JsonLines, dump
 from hola_cli.options import DoorOptions, JsonOption, SamplingOptions, SpeculationOptions
@@ -42,6 +42,22 @@ class AskOptions:
             help="Afterwards decode plainly with the same target and compare the token ids.",
         ),
     ] = False
+    retry: Annotated[
+        float,
+        typer.Option(
+            "--retry",
+            metavar="SECONDS",
+            help="When the router is full, come back when it says, for up to so long.",
+        ),
+    ] = 0.0
+    idempotency_key: Annotated[
+        str,
+        typer.Option(
+            "--idempotency-key",
+            metavar="KEY",
+            help="Text of up to 128 characters: the same key gives the same stream again.",
+        ),
+    ] = ""
     json: JsonOption = False
 
 
@@ -70,6 +86,8 @@ def command(
     """
     if ask.raw and ask.system is not None:
         raise InvalidRequest("--system needs the chat template: leave --raw out", field="system")
+    if not 0 <= ask.retry < math.inf:
+        raise InvalidRequest(f"--retry {ask.retry:g}: expected seconds, at least 0", field="retry")
     request = _request(read_prompt(prompt), ask, sampling, speculation, door)
     asyncio.run(_run(request, ask, door))
 
@@ -106,13 +124,14 @@ def _request(
         model=wanted_model(door),
         sampling=sampling.params(),
         speculation=speculation.params(),
+        idempotency_key=ask.idempotency_key,
     )
 
 
 async def _run(request: GenerateRequest, ask: AskOptions, options: DoorOptions) -> None:
     console = Console(highlight=False)
     async with open_door(options) as door:
-        answer = await ask_door(door, request, _screen(ask, console))
+        answer = await ask_door(door, request, _screen(ask, console), retry_s=ask.retry)
         differs: int | None = None
         if ask.check_exact:
             plain = await decode_plainly(door, request)
@@ -132,7 +151,9 @@ def _screen(ask: AskOptions, console: Console) -> Screen:
 
 async def decode_plainly(door: Door, request: GenerateRequest) -> Answer:
     """The same request with k = 0: the target alone."""
-    return await ask_door(door, replace(request, request_id="", speculation=PLAIN))
+    return await ask_door(
+        door, replace(request, request_id="", idempotency_key="", speculation=PLAIN)
+    )
 
 
 def first_difference(ids: tuple[int, ...], plain: tuple[int, ...]) -> int | None:

@@ -12,7 +12,18 @@ from typer.core import TyperGroup
 
 from hola import __version__
 from hola.errors import HolaError
-from hola_cli import bench, chat, doctor, generate, health, models, requests, serve
+from hola_cli import (
+    bench,
+    chat,
+    dead_letters,
+    doctor,
+    generate,
+    health,
+    models,
+    requests,
+    serve,
+)
+from hola_cli.trouble import line_of
 
 EPILOG = (
     "Errors are one line on stderr. Exit codes: 0 done, 1 failed, 2 bad input or setting, "
@@ -48,7 +59,7 @@ def report(error: BaseException) -> None:
     if os.environ.get("HOLA_LOG_LEVEL", "").lower() == "debug":
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, HolaError):
-        line = f"error: {error.message}"
+        line = line_of(error)
     else:
         kind = type(error).__name__
         line = f"error: {kind}: {error} (a fault of HOLA's; HOLA_LOG_LEVEL=debug says where)"
@@ -90,6 +101,7 @@ app.command("chat")(chat.command)
 app.command("node")(serve.command)
 app.command("resume")(requests.resume)
 app.command("cancel")(requests.cancel)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)

@@ -15,6 +15,7 @@ from hola.errors import (
     DuplicateRequest,
     HolaError,
     InvalidRequest,
+    Overloaded,
     UnknownRequest,
 )
 from hola.ports import Bus
@@ -91,9 +92,9 @@ class Router:
         try:
             # In a thread: it may read a family's files, and runs a chat template.
             accepted = await asyncio.to_thread(self._intake.read, request, tenant, timeout_s)
-            if await self._is_repeat(accepted):
-                return replace(accepted, is_repeat=True)
-            await self._gate.admit(tenant, accepted.job.model)
+            accepted = replace(accepted, is_repeat=await self._is_repeat(accepted))
+            if not accepted.is_repeat:
+                await self._admit(accepted)
             return await self._publish(accepted)
         except HolaError as error:
             self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
@@ -179,17 +180,32 @@ class Router:
         """Stop the clocks of detached requests. Idempotent."""
         await self._attachments.close()
 
+    async def _admit(self, accepted: Accepted) -> None:
+        """Ask the gate. An id that is taken needs no place: who sends a request again, because
+        the answer was lost, must hear of that rather than of a full queue."""
+        try:
+            await self._gate.admit(accepted.job.tenant, accepted.job.model)
+        except Overloaded:
+            try:
+                await self._bus.journal.owner(accepted.job.request_id)
+            except UnknownRequest:
+                pass
+            else:
+                return
+            raise
+
     async def _publish(self, accepted: Accepted) -> Accepted:
+        """Queue the job; a repeated one too, since who queued it first may have died half-way."""
         try:
             await self._bus.jobs.publish(accepted.job)
         except DuplicateRequest:
-            # Another call with the same key was faster, at this router or at another one.
-            if await self._is_repeat(accepted):
+            # Not known to be one: another call with the key was faster, here or elsewhere.
+            if accepted.is_repeat or await self._is_repeat(accepted):
                 return replace(accepted, is_repeat=True)
             raise DuplicateRequest(
                 f"request id {accepted.request_id!r} is taken", request_id=accepted.request_id
             ) from None
-        return accepted
+        return replace(accepted, is_repeat=False)
 
     async def _is_repeat(self, accepted: Accepted) -> bool:
         """Whether the job's idempotency key stands for this very request already.

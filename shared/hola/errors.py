@@ -182,6 +182,12 @@ class Overloaded(HolaError):
     grpc_code = 8
     exit_code = 5
 
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds after which another try makes sense; None when nobody said."""
+        told = self.details.get("retry_after_ms", "")
+        return int(told) / 1000 if told.isdecimal() else None
+
 
 class QuotaExceeded(Overloaded):
     """The tenant has used up its rate; details: tenant, retry_after_ms."""

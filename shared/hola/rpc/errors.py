@@ -17,6 +17,7 @@ from hola.errors import (
     InvalidRequest,
     NotImplementedYet,
     Overloaded,
+    QuotaExceeded,
     ServiceUnavailable,
     from_reason,
 )
@@ -45,7 +46,8 @@ def code_of(error: HolaError) -> grpc.StatusCode:
 
 
 def status_details(error: HolaError) -> bytes:
-    """google.rpc.Status with ErrorInfo, and RetryInfo where details has retry_after_ms.
+    """google.rpc.Status with ErrorInfo, RetryInfo where details has retry_after_ms, and
+    QuotaFailure where a tenant has used up what it may.
 
     Long texts are cut, so that the trailing metadata stays within its limit.
     """
@@ -57,6 +59,8 @@ def status_details(error: HolaError) -> bytes:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(facts["retry_after_ms"]))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    if isinstance(error, QuotaExceeded):
+        status.details.add().Pack(_quota_failure(error, facts))
     packed: bytes = status.SerializeToString()
     return packed
 
@@ -79,6 +83,13 @@ def error_from_call(error: grpc.aio.AioRpcError, lost: Lost = ServiceUnavailable
     if "larger than max" in message:
         return InvalidRequest(f"message too large: {message}", field="message")
     return _PLAIN.get(error.code(), HolaError)(message)
+
+
+def _quota_failure(error: QuotaExceeded, facts: dict[str, str]) -> error_details_pb2.QuotaFailure:
+    violation = error_details_pb2.QuotaFailure.Violation(
+        subject=f"tenant:{facts.get('tenant', '')}", description=error.message[:MAX_MESSAGE_CHARS]
+    )
+    return error_details_pb2.QuotaFailure(violations=[violation])
 
 
 def _from_details(packed: bytes) -> HolaError | None:

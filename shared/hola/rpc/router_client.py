@@ -14,10 +14,10 @@ import grpc.aio
 from hola.config import Settings
 from hola.convert import event_from_pb, router_info_from_pb
 from hola.errors import HolaError, ServiceUnavailable
+from hola.idempotency import request_id_of_key
 from hola.rpc.channel import call_metadata, open_channel, parse_address, wait_ready
 from hola.rpc.errors import error_from_call
 from hola.rpc.reattach import Attachment, Patience
-from hola.rpc.received import Received
 from hola.telemetry import get_logger
 from hola.types import GenerateEvent, GenerateRequest, RouterInfo
 from hola.v1 import router_pb2, router_pb2_grpc
@@ -43,12 +43,13 @@ class RouterClient:
         """Send a request and yield its events, Summary or Failure last.
 
         A broken connection is taken up again from the last position; no token comes twice or is
-        left out, unless a Correction comes before. Closing the iterator detaches: the router
-        cancels the request after its grace.
+        left out. Closing the iterator detaches: the router cancels the request after its grace.
+        A request without id gets an idempotency key, so that a call whose answer was lost can be
+        made again; with a key of its own, calls of other times and places give the same stream.
         Raises ServiceUnavailable when the router stays away longer than HOLA_REATTACH_S, the error
         the request was refused with, and DeadlineExceeded after `timeout_s` seconds.
         """
-        request = replace(request, request_id=request.request_id or uuid.uuid4().hex)
+        request = _repeatable(request)
         attachment = Attachment(request_id=request.request_id, request=request)
         async with aclosing(self._attached(attachment, timeout_s)) as events:
             async for event in events:
@@ -61,7 +62,7 @@ class RouterClient:
 
         Raises UnknownRequest when there is none (any more).
         """
-        attachment = Attachment(request_id=request_id, received=Received(settled=position))
+        attachment = Attachment(request_id=request_id, position=position)
         async with aclosing(self._attached(attachment, timeout_s)) as events:
             async for event in events:
                 yield event
@@ -114,7 +115,8 @@ class RouterClient:
         call = attachment.call(stub)(timeout=rest_s, metadata=metadata)
         try:
             async for answer in call:
-                for event in attachment.fresh(event_from_pb(answer.event)):
+                event = attachment.fresh(event_from_pb(answer.event))
+                if event is not None:
                     yield event
                 if attachment.ended:
                     return
@@ -143,3 +145,14 @@ class RouterClient:
 
     def _unavailable(self, why: str) -> HolaError:
         return ServiceUnavailable(f"router {self._address}: {why}", address=self._address)
+
+
+def _repeatable(request: GenerateRequest) -> GenerateRequest:
+    """The request with an id and, unless the caller chose the id, the key that it comes from.
+
+    Both are sent: a router that does not know keys yet goes by the id.
+    """
+    if request.request_id:
+        return request
+    key = request.idempotency_key or uuid.uuid4().hex
+    return replace(request, request_id=request_id_of_key(key), idempotency_key=key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hola.errors import HolaError, UnknownModel, VerifierUnavailable
+from hola.errors import HolaError, QuotaExceeded, UnknownModel, VerifierUnavailable
 from hola_cli import bench
 from hola_cli.main import root_cause
 
@@ -30,6 +30,13 @@ def test_a_hola_error_gives_its_message_and_exit_code(run, monkeypatch, error):
     assert result.exit_code == error.exit_code
     assert result.stderr == f"error: {error.message}\n"
     assert result.stdout == ""
+
+
+def test_a_refusal_for_load_says_when_to_come_back(run, monkeypatch):
+    broken(monkeypatch, QuotaExceeded("too fast", tenant="acme", retry_after_ms=1250))
+    result = run("bench", "exactness", "--json")
+    assert result.exit_code == 5
+    assert result.stderr == "error: too fast (come back in 1.2 s, or use --retry)\n"
 
 
 def test_an_unexpected_error_names_itself_without_a_traceback(run, monkeypatch):

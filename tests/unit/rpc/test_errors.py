@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from hola import errors
 from hola.errors import (
@@ -19,6 +19,7 @@ from hola.errors import (
     NotImplementedYet,
     Overloaded,
     PromptTooLong,
+    QuotaExceeded,
     ServiceUnavailable,
     SessionLost,
 )
@@ -121,3 +122,41 @@ def test_somebody_elses_trailer_is_ignored(trailer: bytes) -> None:
     )
     assert type(error) is InvalidRequest
     assert error.message == "plain"
+
+
+def packed(error: HolaError, kind: type[Any]) -> list[Any]:
+    """The details of one kind in an error's status."""
+    status = status_pb2.Status.FromString(status_details(error))
+    found = []
+    for detail in status.details:
+        message = kind()
+        if detail.Unpack(message):
+            found.append(message)
+    return found
+
+
+def test_a_refusal_for_load_has_the_standard_details() -> None:
+    error = QuotaExceeded("too fast", tenant="acme", retry_after_ms=1250)
+    (retry,) = packed(error, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.ToMilliseconds() == 1250
+    (quota,) = packed(error, error_details_pb2.QuotaFailure)
+    assert [(each.subject, each.description) for each in quota.violations] == [
+        ("tenant:acme", "too fast")
+    ]
+    came_back = travelled(error)
+    assert isinstance(came_back, QuotaExceeded)
+    assert came_back.retry_after_s == 1.25
+
+
+def test_a_full_queue_is_nobodys_quota() -> None:
+    error = Overloaded("full", retry_after_ms=0)
+    assert packed(error, error_details_pb2.QuotaFailure) == []
+    (retry,) = packed(error, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.ToMilliseconds() == 0
+
+
+@pytest.mark.parametrize("told", ["", "-1", "soon", "1.5"])
+def test_a_time_that_is_none_is_not_sent(told: str) -> None:
+    error = Overloaded("full", retry_after_ms=told)
+    assert packed(error, error_details_pb2.RetryInfo) == []
+    assert error.retry_after_s is None
