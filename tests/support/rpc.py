@@ -15,7 +15,7 @@ from hola.config import Settings
 from hola.rpc.channel import open_channel
 from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics
-from hola.v1 import compressor_pb2
+from hola.v1 import compressor_pb2, router_pb2
 
 # Any message with a text serves as request and response.
 Message = compressor_pb2.SubmitJobResponse
@@ -61,8 +61,10 @@ class KindsServicer:
             raise
 
 
-def kinds_service(servicer: KindsServicer) -> RpcService:
-    """The servicer as something to serve; health knows it under the compressor's name."""
+def kinds_service(
+    servicer: KindsServicer, descriptor: Any = compressor_pb2.DESCRIPTOR
+) -> RpcService:
+    """The servicer as something to serve; health knows it under the descriptor's name."""
 
     def add(servicer: KindsServicer, server: grpc.aio.Server) -> None:
         handlers = {
@@ -75,7 +77,7 @@ def kinds_service(servicer: KindsServicer) -> RpcService:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    return RpcService(compressor_pb2.DESCRIPTOR, add, servicer)
+    return RpcService(descriptor, add, servicer)
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,21 @@ class KindsRig:
 
     def start_call(self, kind: str, *texts: str, raw: bytes | None = None, **options: Any) -> Any:
         """Begin a call with these request texts, or with raw bytes."""
-        requests = [Message(job_id=text).SerializeToString() for text in texts or ("x",)]
-        requests = requests if raw is None else [raw]
-        method = getattr(self.channel, kind)(
-            f"/{SERVICE}/{kind}", response_deserializer=Message.FromString
-        )
-        streaming = kind.startswith("stream")
-        return method(iter(requests) if streaming else requests[0], **options)
+        return start_call(self.channel, kind, *texts, raw=raw, **options)
 
     async def call(self, kind: str, *texts: str, **options: Any) -> list[str]:
         """A whole call: the response texts."""
         return await read_all(self.start_call(kind, *texts, **options))
+
+
+def start_call(
+    channel: grpc.aio.Channel, kind: str, *texts: str, raw: bytes | None = None, **options: Any
+) -> Any:
+    """Begin a call on a channel with these request texts, or with raw bytes."""
+    requests = [Message(job_id=text).SerializeToString() for text in texts or ("x",)]
+    requests = requests if raw is None else [raw]
+    method = getattr(channel, kind)(f"/{SERVICE}/{kind}", response_deserializer=Message.FromString)
+    return method(iter(requests) if kind.startswith("stream") else requests[0], **options)
 
 
 async def read_all(call: Any) -> list[str]:
@@ -115,14 +121,20 @@ async def echo(text: str) -> str:
 
 @asynccontextmanager
 async def running_kinds(
-    act: Act = echo, listen: str = "127.0.0.1:0", **settings: Any
+    act: Act = echo,
+    listen: str = "127.0.0.1:0",
+    *,
+    front_door: bool = False,
+    client: Settings | None = None,
+    **settings: Any,
 ) -> AsyncIterator[KindsRig]:
-    """Serve the four kinds."""
+    """Serve the four kinds, under the router's name with `front_door`; `client` calls them."""
     chosen = Settings(**{"listen": listen, "drain_s": 0.0, **settings})
     servicer, metrics = KindsServicer(act), Metrics()
-    server = RpcServer(listen, [kinds_service(servicer)], chosen, metrics)
+    descriptor = router_pb2.DESCRIPTOR if front_door else compressor_pb2.DESCRIPTOR
+    server = RpcServer(listen, [kinds_service(servicer, descriptor)], chosen, metrics)
     await server.start()
-    channel = open_channel(server.address, Settings())
+    channel = open_channel(server.address, client or Settings(), shows_token=client is not None)
     try:
         yield KindsRig(server=server, servicer=servicer, channel=channel, metrics=metrics)
     finally:

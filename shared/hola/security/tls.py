@@ -90,8 +90,9 @@ def _load(settings: Settings) -> Pems:
         read_file(path, _variable(name), _LARGEST) if (path := getattr(settings, name)) else b""
         for name in _NAMES
     )
-    _check_authorities(authorities, settings.tls_ca)
-    if certificate:
+    if settings.tls_ca:
+        _check_authorities(authorities, settings.tls_ca)
+    if settings.tls_cert:
         _check_pair(settings)
     return Pems(certificate, key, authorities)
 
@@ -100,7 +101,7 @@ def _check_authorities(pem: bytes, path: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=pem.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError):
+    except (ssl.SSLError, ValueError):
         raise ConfigError(
             f"HOLA_TLS_CA={path} holds no certificate in PEM form", variable="HOLA_TLS_CA"
         ) from None
