@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import pytest
 from redis.asyncio import Redis
 
 from hola.bus.memory import MemoryBus, MemoryStore
@@ -31,6 +32,7 @@ from hola.types import (
 )
 
 PATIENCE_S = 10.0
+POLL_S = 0.01
 
 
 def job(request_id: str = "r1", tenant: str = "default") -> GenerateJob:
@@ -107,6 +109,15 @@ async def followed(bus: Bus, request_id: str = "r1") -> list[JournalEntry]:
         return [entry async for entry in bus.journal.follow(request_id)]
 
 
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Poll what the server or a background task gets to, within bounds."""
+    for _ in range(round(PATIENCE_S / POLL_S)):
+        if await condition():
+            return
+        await asyncio.sleep(POLL_S)
+    pytest.fail(f"{condition.__name__} did not become true in {PATIENCE_S} s")
+
+
 class Backend(Protocol):
     """One place that several buses, like several processes, connect to."""
 
@@ -175,11 +186,12 @@ class MemoryBackend:
 class RedisBackend:
     """Buses on one redis-server, under a prefix of the test's own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, client_url: str = "") -> None:
+        """`client_url` is for looking behind the scenes where `url` is not one server's."""
         self.url = url
         self.prefix = f"test-{uuid.uuid4().hex}"
         self.keys = Keys(self.prefix)
-        self.client = Redis.from_url(url, protocol=2)
+        self.client = Redis.from_url(client_url or url, protocol=2)
         self._buses: list[RedisBus] = []
 
     def bus(self, **limits: Any) -> RedisBus:

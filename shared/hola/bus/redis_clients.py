@@ -16,7 +16,7 @@ from redis.asyncio.sentinel import (
 )
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import ConnectionError, RedisClusterException, RedisError
 
 from hola.bus.address import BusAddress, Topology
 from hola.bus.security import BusSecurity
@@ -46,6 +46,20 @@ class _PasswordFile(CredentialProvider):
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
     """Waits for a free connection to the master, as the other pools do."""
+
+
+class _Cluster(RedisCluster):
+    """Reports a connection that another task closed as a lost one.
+
+    redis-py 8.1 closes a node's free connections when one of them breaks, also those that a
+    command has just picked up: that fails on a stream or lock that is None.
+    """
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().execute_command(*args, **kwargs)
+        except (AttributeError, RuntimeError) as closed:
+            raise ConnectionError(f"the connection was closed under {args[0]}") from closed
 
 
 def make_client(
@@ -136,7 +150,7 @@ def _sentinel(
 
 def _cluster(address: BusAddress, security: BusSecurity, options: dict[str, Any]) -> RedisCluster:
     nodes = [ClusterNode(host, port) for host, port in address.nodes]
-    client = RedisCluster(
+    client = _Cluster(
         startup_nodes=nodes,
         max_connections=CLUSTER_CONNECTIONS,
         dynamic_startup_nodes=False,  # the URL's names stay good when every address has changed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -18,11 +17,10 @@ from tests.support.bus import (
     summary,
     token_ids,
     tokens,
+    until,
 )
 
 pytestmark = pytest.mark.redis
-
-POLL_S = 0.01
 
 
 async def connections(backend: RedisBackend) -> list[str]:
@@ -30,15 +28,6 @@ async def connections(backend: RedisBackend) -> list[str]:
     clients = await backend.client.client_list()
     names = [str(client["name"]) for client in clients]
     return sorted(name[len(backend.prefix) + 1 :] for name in names if backend.prefix in name)
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Poll what the server or a background task gets to, within bounds."""
-    for _ in range(round(PATIENCE_S / POLL_S)):
-        if await condition():
-            return
-        await asyncio.sleep(POLL_S)
-    pytest.fail(f"{condition.__name__} did not become true in {PATIENCE_S} s")
 
 
 async def blocked(backend: RedisBackend) -> int:
