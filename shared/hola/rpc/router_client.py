@@ -18,6 +18,7 @@ from hola.idempotency import request_id_of_key
 from hola.rpc.channel import call_metadata, open_channel, parse_address, wait_ready
 from hola.rpc.errors import error_from_call
 from hola.rpc.reattach import Attachment, Patience
+from hola.rpc.received import Received
 from hola.telemetry import get_logger
 from hola.types import GenerateEvent, GenerateRequest, RouterInfo
 from hola.v1 import router_pb2, router_pb2_grpc
@@ -43,7 +44,8 @@ class RouterClient:
         """Send a request and yield its events, Summary or Failure last.
 
         A broken connection is taken up again from the last position; no token comes twice or is
-        left out. Closing the iterator detaches: the router cancels the request after its grace.
+        left out, unless a Correction comes before. Closing the iterator detaches: the router
+        cancels the request after its grace.
         A request without id gets an idempotency key, so that a call whose answer was lost can be
         made again; with a key of its own, calls of other times and places give the same stream.
         Raises ServiceUnavailable when the router stays away longer than HOLA_REATTACH_S, the error
@@ -62,7 +64,7 @@ class RouterClient:
 
         Raises UnknownRequest when there is none (any more).
         """
-        attachment = Attachment(request_id=request_id, position=position)
+        attachment = Attachment(request_id=request_id, received=Received(settled=position))
         async with aclosing(self._attached(attachment, timeout_s)) as events:
             async for event in events:
                 yield event
@@ -115,8 +117,7 @@ class RouterClient:
         call = attachment.call(stub)(timeout=rest_s, metadata=metadata)
         try:
             async for answer in call:
-                event = attachment.fresh(event_from_pb(answer.event))
-                if event is not None:
+                for event in attachment.fresh(event_from_pb(answer.event)):
                     yield event
                 if attachment.ended:
                     return
