@@ -11,7 +11,7 @@ import numpy as np
 from hola.config import Settings
 from hola.errors import ProtocolViolation
 from hola.ports import VerifierLink
-from hola.rpc.verifier_client import GrpcVerifier
+from hola.rpc.verifier_pool import VerifierPool
 from hola.types import CancelSession, DraftBlock, Open, SamplingParams, Verdict
 from hola_bench.report import rounded
 from hola_bench.rig import Rig
@@ -24,7 +24,7 @@ NS_PER_MS = 1e6
 
 async def measure(rig: Rig, port: int, *, rounds: int) -> list[dict[str, Any]]:
     """Per block length: milliseconds beyond the engine and its queue, median and tail."""
-    verifier = GrpcVerifier(f"127.0.0.1:{port}", Settings())
+    verifier = VerifierPool(f"127.0.0.1:{port}", Settings())
     try:
         found = []
         for length in BLOCK_LENGTHS:
@@ -44,7 +44,7 @@ async def measure(rig: Rig, port: int, *, rounds: int) -> list[dict[str, Any]]:
         await verifier.close()
 
 
-async def _rounds(rig: Rig, verifier: GrpcVerifier, length: int, rounds: int) -> Sequence[int]:
+async def _rounds(rig: Rig, verifier: VerifierPool, length: int, rounds: int) -> Sequence[int]:
     """Nanoseconds of each round; sessions are opened anew when their text has ended."""
     rest_ns: list[int] = []
     while len(rest_ns) < rounds + WARM_UP_ROUNDS:

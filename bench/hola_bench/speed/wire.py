@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hola.config import Settings
-from hola.rpc.verifier_client import GrpcVerifier
+from hola.rpc.verifier_pool import VerifierPool
 from hola_bench.cases import Case
 from hola_bench.plan import Plan
 from hola_bench.report import rounded
@@ -79,7 +79,7 @@ async def measure(rig: Rig, port: int, plan: Plan, cases: Sequence[Case]) -> dic
     """Bytes per committed token of these requests on one connection, its set-up included."""
     tokens = rounds = 0
     async with relay(port) as counted:
-        verifier = GrpcVerifier(counted.address, Settings())
+        verifier = VerifierPool(counted.address, Settings())
         try:
             for case in cases:
                 decoded = await rig.decode(plan, case, verifier=verifier)
