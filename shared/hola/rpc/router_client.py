@@ -137,11 +137,15 @@ class RouterClient:
     async def _connected(self) -> grpc.aio.Channel:
         if self._channel is None:
             self._channel = open_channel(
-                self._address, self._settings, service=_SERVICE, idempotent=("Info", "Cancel")
+                self._address,
+                self._settings,
+                service=_SERVICE,
+                idempotent=("Info", "Cancel"),
+                shows_token=True,
             )
         timeout_s = self._settings.connect_timeout_s
         missing = self._unavailable(f"no connection within {timeout_s:g} s")
-        await wait_ready(self._channel, timeout_s, missing)
+        await wait_ready(self._channel, timeout_s, missing, final=True)
         return self._channel
 
     def _unavailable(self, why: str) -> HolaError:

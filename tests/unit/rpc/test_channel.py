@@ -42,7 +42,10 @@ def test_addresses(text: str, target: str, local: bool) -> None:
     ],
 )  # fmt: skip
 def test_malformed_addresses_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"expected host:port, grpc://host:port, grpcs://host:port or unix:///path"):
+    with pytest.raises(
+        ConfigError,
+        match=r"expected host:port, grpc://host:port, grpcs://host:port or unix:///path",
+    ):
         parse_address(text)
 
 
