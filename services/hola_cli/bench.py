@@ -9,13 +9,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hola.retrieval.types import DEFAULT_ALPHA
 from hola_bench import registry
 from hola_bench.report import Report, print_report
 from hola_cli.door import settings_for
 from hola_cli.flatten import flat
 from hola_cli.jsonform import dump
+from hola_cli.knowledge import EmbedderOption, retrieval_settings
 from hola_cli.logs import quiet
-from hola_cli.options import FamilyOptions, JsonOption
+from hola_cli.options import FamilyOptions, JsonOption, ModelsDirOption
 
 app = typer.Typer(no_args_is_help=True, help="Measure, in one form for every benchmark.")
 
@@ -306,11 +308,18 @@ def retrieval(
     split: Annotated[
         str, typer.Option("--split", metavar="NAME", help="Which queries: qrels/NAME.tsv.")
     ] = "test",
+    embedder: EmbedderOption = None,
+    alpha: Annotated[
+        float,
+        typer.Option("--alpha", metavar="A", min=0, max=1, help="Dense share of a hybrid score."),
+    ] = DEFAULT_ALPHA,
+    models_dir: ModelsDirOption = None,
     json: JsonOption = False,
 ) -> None:
     """Index a test set in the embedded store and measure what is found, and how fast.
 
-    HOLA ships no such set; SciFact or any other of BEIR's will do.
+    HOLA ships no such set; SciFact or any other of BEIR's will do. Without an embedder BM25 alone
+    is measured. The median query time is that of the default search.
 
     Examples:
 
@@ -320,7 +329,16 @@ def retrieval(
     """
     from hola_bench.retrieval import Options
 
-    _show(registry.run("retrieval", Options(data=data, split=split)), json)
+    settings = retrieval_settings(embedder=embedder, models_dir=models_dir)
+    options = Options(
+        data=data,
+        split=split,
+        models_dir=settings.models_dir,
+        embedder=settings.embedder,
+        threads=settings.threads,
+        alpha=alpha,
+    )
+    _show(registry.run("retrieval", options), json)
 
 
 @app.command("load")

@@ -25,6 +25,8 @@ from hola.engines.memory import available_bytes
 from hola.errors import HolaError
 from hola.models.family import Family, verify_digests
 from hola.models.store import ModelStore
+from hola.retrieval.embedder import find_embedder
+from hola.retrieval.embedder_files import NONE, check_digest, read_manifest
 from hola_cli.door import settings_for
 from hola_cli.jsonform import dump
 from hola_cli.options import FamilyOptions, JsonOption, ModelsDirOption
@@ -37,7 +39,7 @@ EXTRAS = {
         ("torch", "transformers", "onnxruntime_genai", "onnx"),
         "adding Hugging Face checkpoints, scale models",
     ),
-    "retrieval": (("usearch",), "retrieval without a database server"),
+    "retrieval": (("usearch",), "searching more than 10,000 vectors quickly"),
     "weaviate": (("weaviate",), "retrieval from Weaviate"),
     "otel": (("opentelemetry",), "traces"),
 }
@@ -110,6 +112,7 @@ def examine(bus: str | None, models_dir: str | None, *, quiet: bool) -> Iterator
     yield Finding(check="settings", status=Status.ok, found="every HOLA_* variable is known")
     yield reach_bus(bus or os.environ.get("HOLA_BUS", ""))
     yield from models(settings, quiet=quiet)
+    yield embedder(settings)
 
 
 def versions() -> Finding:
@@ -212,6 +215,32 @@ def models(settings: Settings, *, quiet: bool) -> Iterator[Finding]:
     yield Finding(check="models", status=Status.ok, found=f"{len(names)} in {where}")
     for name in names:
         yield _checked(store, name, quiet)
+
+
+def embedder(settings: Settings) -> Finding:
+    """Whether passages can be found by likeness, or by their words alone."""
+    if settings.embedder == NONE:
+        return Finding(check="embedder", status=Status.ok, found="none wanted: BM25 alone")
+    folder = find_embedder(settings)
+    if folder is None:
+        return Finding(
+            check="embedder",
+            status=Status.note,
+            found=f"no embedder {settings.embedder!r}: retrieval is BM25 alone",
+            remedy="`hola embedder add`, or HOLA_EMBEDDER=none if that is meant",
+        )
+    try:
+        manifest = read_manifest(folder)
+        check_digest(folder, manifest)
+    except HolaError as error:
+        return Finding(
+            check="embedder",
+            status=Status.broken,
+            found=error.message,
+            remedy="delete the folder and `hola embedder add` anew",
+        )
+    found = f"{manifest.id}: {manifest.dimensions} dimensions, {manifest.precision}"
+    return Finding(check="embedder", status=Status.ok, found=found)
 
 
 def _checked(store: ModelStore, name: str, quiet: bool) -> Finding:

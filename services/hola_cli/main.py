@@ -17,6 +17,7 @@ from hola_cli import (
     chat,
     dead_letters,
     doctor,
+    embedder,
     generate,
     health,
     models,
@@ -103,6 +104,7 @@ app.command("resume")(requests.resume)
 app.command("cancel")(requests.cancel)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")
+app.add_typer(embedder.app, name="embedder")
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
 app.add_typer(bench.app, name="bench")

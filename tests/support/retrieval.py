@@ -38,7 +38,7 @@ class WordEmbedder:
             total += self._direction(self._synonyms.get(word, word))
         return (total / np.linalg.norm(total)).astype(np.float32)
 
-    async def embed(self, texts: Sequence[str]) -> Vector:
+    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Vector:
         self.texts += texts
         return np.stack([self.vector(text) for text in texts])
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from hola.config import Settings
+from hola.retrieval.embedder import OnnxEmbedder, open_embedder
 from hola.retrieval.ports import DocumentStore
+from hola.retrieval.retriever import Retriever
 from hola.retrieval.sqlite_store import SqliteStore
-from hola.retrieval.types import Query
+from hola.retrieval.types import DEFAULT_ALPHA, ChunkedDocument, Fusion, SearchMode, Vector
 from hola_bench.report import Number, Report, rounded, spread
 from hola_bench.retrieval.beir import TestSet, read_set
 from hola_bench.retrieval.measures import ndcg, recall
@@ -20,19 +23,36 @@ from hola_bench.retrieval.measures import ndcg, recall
 TENANT, NAME = "bench", "set"
 DEPTH = 100
 _BATCH = 256
+_BM25, _HYBRID = "bm25", f"hybrid, {Fusion.RELATIVE}"
+_RANKINGS = {
+    _BM25: (SearchMode.BM25, Fusion.RELATIVE),
+    "dense": (SearchMode.DENSE, Fusion.RELATIVE),
+    _HYBRID: (SearchMode.HYBRID, Fusion.RELATIVE),
+    f"hybrid, {Fusion.RECIPROCAL}": (SearchMode.HYBRID, Fusion.RECIPROCAL),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to measure: a folder in BEIR's form (hola_bench.retrieval.beir) and a part of it."""
+    """What to measure: a folder in BEIR's form (hola_bench.retrieval.beir) and a part of it.
+
+    `embedder` names an installed one; where it is "none" or not there, BM25 alone is measured.
+    """
 
     data: str
     split: str = "test"
+    models_dir: str = ""
+    embedder: str = "minilm"
+    threads: int = 0
+    alpha: float = DEFAULT_ALPHA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """One way of searching, over all queries: quality from DEPTH results, time for ten."""
+    """One way of searching, over all queries: quality from DEPTH results, time for ten.
+
+    Times are of the whole search, the query's encoding included.
+    """
 
     name: str
     ndcg10: float
@@ -51,61 +71,96 @@ class Ranking:
 
 
 def run(options: Options) -> Report:
-    """Index the set in a temporary folder and ask every query. Raises ArtifactInvalid."""
+    """Index the set in a temporary folder and ask every query.
+
+    Raises ArtifactInvalid for the set or the embedder, and what opening an embedder raises.
+    """
     asked = read_set(Path(options.data), options.split)
+    settings = Settings(
+        models_dir=options.models_dir, embedder=options.embedder, threads=options.threads
+    )
     with tempfile.TemporaryDirectory(prefix="hola-bench-") as folder:
-        return asyncio.run(_measure(asked, Path(folder)))
+        return asyncio.run(_measure(asked, Path(folder), settings, options.alpha))
 
 
-async def _measure(asked: TestSet, folder: Path) -> Report:
+async def _measure(asked: TestSet, folder: Path, settings: Settings, alpha: float) -> Report:
+    embedder = open_embedder(settings)
     store = SqliteStore(folder)
     try:
-        facts = await _index(store, asked)
-        bm25 = await _rank(store, asked, "bm25")
+        facts = await _index(store, embedder, asked)
+        retriever = Retriever(store, embedder)
+        names = list(_RANKINGS) if embedder else [_BM25]
+        rankings = [await _rank(retriever, asked, name, alpha) for name in names]
     finally:
         await store.close()
+        if embedder is not None:
+            await embedder.close()
     return Report(
         bench="retrieval",
         seed=0,
         repeats=1,
-        headline=_headline(bm25),
-        details={**facts, "rankings": [bm25.row()]},
+        headline=_headline({ranking.name: ranking for ranking in rankings}),
+        details={**facts, "alpha": alpha, "rankings": [ranking.row() for ranking in rankings]},
     )
 
 
-def _headline(bm25: Ranking) -> dict[str, Number]:
-    return {
-        "ndcg10_bm25": rounded(bm25.ndcg10),
-        "query_ms_p50": spread(bm25.query_ms)["median"],
-    }
+def _headline(rankings: Mapping[str, Ranking]) -> dict[str, Number]:
+    """query_ms_p50 is of the search that `hola search` does by default."""
+    headline: dict[str, Number] = {"ndcg10_bm25": rounded(rankings[_BM25].ndcg10)}
+    usual = rankings.get(_HYBRID, rankings[_BM25])
+    if usual.name == _HYBRID:
+        headline["ndcg10_hybrid"] = rounded(usual.ndcg10)
+    headline["query_ms_p50"] = spread(usual.query_ms)["median"]
+    return headline
 
 
-async def _index(store: DocumentStore, asked: TestSet) -> Mapping[str, Any]:
-    """Write every document; what it took."""
-    await store.create(TENANT, NAME)
-    began = perf_counter()
+async def _index(
+    store: DocumentStore, embedder: OnnxEmbedder | None, asked: TestSet
+) -> Mapping[str, Any]:
+    """Embed and write every document; what it took."""
+    if embedder is None:
+        await store.create(TENANT, NAME)
+    else:
+        await store.create(TENANT, NAME, embedder=embedder.id, dimensions=embedder.dimensions)
+    embed_s = write_s = 0.0
     for start in range(0, len(asked.documents), _BATCH):
-        await store.put(TENANT, NAME, asked.documents[start : start + _BATCH])
-    seconds = perf_counter() - began
+        batch = asked.documents[start : start + _BATCH]
+        began = perf_counter()
+        vectors = await _embed(embedder, batch) if embedder else {}
+        embedded = perf_counter()
+        await store.put(TENANT, NAME, batch, vectors)
+        embed_s += embedded - began
+        write_s += perf_counter() - embedded
     held = await store.collection(TENANT, NAME)
     return {
         "set": asked.name,
         "documents": held.documents,
         "queries": len(asked.queries),
+        "embedder": f"{held.embedder} {embedder.manifest.precision}" if embedder else "none",
         "store_mib": rounded(held.bytes / 2**20),
-        "index_s": rounded(seconds),
+        "embed_s": rounded(embed_s),
+        "write_s": rounded(write_s),
     }
 
 
-async def _rank(store: DocumentStore, asked: TestSet, name: str) -> Ranking:
+async def _embed(embedder: OnnxEmbedder, documents: Sequence[ChunkedDocument]) -> dict[str, Vector]:
+    chunks = [chunk for document in documents for chunk in document.chunks]
+    vectors = await embedder.embed([chunk.embedded_text for chunk in chunks])
+    return {chunk.id: vector for chunk, vector in zip(chunks, vectors, strict=True)}
+
+
+async def _rank(retriever: Retriever, asked: TestSet, name: str, alpha: float) -> Ranking:
     """Ask every query twice: DEPTH results for quality, then ten against the clock."""
+    mode, fusion = _RANKINGS[name]
     gains_found, recalls, times = [], [], []
     for query_id, text in asked.queries.items():
-        deep = await store.search(TENANT, NAME, Query(text=text, k=DEPTH))
+        deep = await retriever.search(
+            TENANT, NAME, text, k=DEPTH, mode=mode, alpha=alpha, fusion=fusion
+        )
         began = perf_counter()
-        await store.search(TENANT, NAME, Query(text=text, k=10))
+        await retriever.search(TENANT, NAME, text, k=10, mode=mode, alpha=alpha, fusion=fusion)
         times.append((perf_counter() - began) * 1e3)
-        ranked = [passage.source for passage in deep]
+        ranked = [passage.source for passage in deep.passages]
         gains_found.append(ndcg(ranked, asked.gains[query_id]))
         recalls.append(recall(ranked, asked.gains[query_id], DEPTH))
     count = len(asked.queries)

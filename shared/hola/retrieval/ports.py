@@ -108,9 +108,10 @@ class Embedder(Protocol):
         """Length of a vector."""
         ...
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         """Vectors of texts, shape (len(texts), dimensions) float32; what is too long is cut off.
 
+        `query`: they are questions, which some encoders treat unlike passages.
         Raises EngineFailure.
         """
         ...

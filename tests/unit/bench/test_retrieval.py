@@ -88,3 +88,9 @@ def test_a_malformed_set_is_refused(data, file, content):
 def test_a_folder_without_a_set_is_refused(tmp_path):
     with pytest.raises(ArtifactInvalid, match="has none of"):
         run(Options(data=str(tmp_path)))
+
+
+def test_without_an_embedder_there_is_no_hybrid_figure(data):
+    report = run(Options(data=str(data), embedder="none"))
+    assert "ndcg10_hybrid" not in report.headline
+    assert [row["ranking"] for row in report.details["rankings"]] == ["bm25"]
