@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -14,7 +15,8 @@ from hola.convert import (
     verifier_response_to_pb,
 )
 from hola.errors import HolaError
-from hola.types import Done
+from hola.security.caller import acting_tenant, current_caller
+from hola.types import Done, Open, VerifierRequest
 from hola.v1 import verifier_pb2, verifier_pb2_grpc
 from hola_verifier.host import VerifierHost
 from hola_verifier.stream import SessionStream
@@ -35,7 +37,7 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
         stream = SessionStream(self._host)
         try:
             async for request in stream.each(requests):
-                answer = await stream.answer(verifier_request_from_pb(request))
+                answer = await stream.answer(_owned(verifier_request_from_pb(request)))
                 yield verifier_response_to_pb(answer)
                 if isinstance(answer, Done):
                     return
@@ -51,3 +53,10 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
     ) -> verifier_pb2.VerifierServiceInfoResponse:
         """What is served, and how loaded it is."""
         return verifier_info_to_pb(self._host.info())
+
+
+def _owned(request: VerifierRequest) -> VerifierRequest:
+    """The request in the name of the tenant that the caller may act for."""
+    if isinstance(request, Open):
+        return replace(request, tenant=acting_tenant(current_caller(), request.tenant))
+    return request

@@ -25,9 +25,11 @@ from hola.errors import (
 from hola.ports import VerifierLink
 from hola.rpc.channel import call_metadata, open_channel, parse_address
 from hola.rpc.errors import error_from_call
+from hola.rpc.handshake import last_cause
 from hola.types import CancelSession, VerifierInfo, VerifierRequest, VerifierResponse
 from hola.v1 import verifier_pb2, verifier_pb2_grpc
 
+_READY = grpc.ChannelConnectivity.READY
 _SERVICE = verifier_pb2.DESCRIPTOR.services_by_name["VerifierService"].full_name
 # How long `close` waits for the verifier to confirm an orderly end before it cuts the stream.
 _GOODBYE_S = 1.0
@@ -39,10 +41,14 @@ _LONGEST_LOOK_S = 0.05
 class GrpcVerifier:
     """VerifierPort on one channel to `address`; all links share it. Use from one event loop."""
 
-    def __init__(self, address: str, settings: Settings) -> None:
-        """Connects when first used. Raises ConfigError on a malformed address."""
+    def __init__(self, address: str, settings: Settings, *, server_name: str = "") -> None:
+        """Connects when first used. Raises ConfigError on a malformed address.
+
+        `server_name` is the name its certificate must have, where that is not the address's.
+        """
         parse_address(address)
         self._address = address
+        self._server_name = server_name
         self._settings = settings
         self._channel: grpc.aio.Channel | None = None
         self._links: set[_GrpcLink] = set()
@@ -115,32 +121,40 @@ class GrpcVerifier:
     ) -> grpc.aio.Channel:
         if self._channel is None:
             self._channel = open_channel(
-                self._address, self._settings, service=_SERVICE, idempotent=("Info",)
+                self._address,
+                self._settings,
+                service=_SERVICE,
+                idempotent=("Info",),
+                server_name=self._server_name,
             )
         timeout_s = timeout_s or self._settings.connect_timeout_s
+        why = [f"no connection within {timeout_s:g} s"]
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._ready(self._channel, patient)
+                return await self._ready(self._channel, patient, why)
         except TimeoutError:
-            raise self._unavailable(f"no connection within {timeout_s:g} s") from None
+            raise self._unavailable(": ".join(why)) from None
 
-    async def _ready(self, channel: grpc.aio.Channel, patient: bool) -> grpc.aio.Channel:
-        """The channel, once it is connected.
+    async def _ready(
+        self, channel: grpc.aio.Channel, patient: bool, why: list[str]
+    ) -> grpc.aio.Channel:
+        """The channel, once it is connected; what is in the way comes into why[1].
 
         It is looked at again and again: grpc's own wait, when it is given up, leaves a callback
         behind that can outlive the event loop, and then the process crashes.
         """
         pause_s = _SHORTEST_LOOK_S
-        while True:
-            state = channel.get_state(try_to_connect=True)
-            if state is grpc.ChannelConnectivity.READY:
-                return channel
+        while (state := channel.get_state(try_to_connect=True)) is not _READY:
             if state is grpc.ChannelConnectivity.SHUTDOWN:
                 raise self._unavailable("the channel was closed")
-            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not patient:
-                raise self._unavailable("no connection")
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and len(why) == 1:
+                cause = await last_cause(channel)
+                why[1:] = [cause.text] if cause else []
+                if not patient or (cause and cause.lasting):
+                    raise self._unavailable(": ".join(["no connection", *why[1:]]))
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
+        return channel
 
     def _unavailable(self, why: str) -> HolaError:
         return VerifierUnavailable(f"verifier {self._address}: {why}", address=self._address)

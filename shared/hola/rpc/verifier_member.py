@@ -49,13 +49,14 @@ class Member:
         *,
         clock: Callable[[], float],
         on_trouble: Callable[[], None],
+        server_name: str = "",
     ) -> None:
         """`clock` gives monotonic seconds; `on_trouble` is called whenever it fails somebody.
 
         Raises ConfigError on a malformed address.
         """
         self.address = address
-        self.client = GrpcVerifier(address, settings)
+        self.client = GrpcVerifier(address, settings, server_name=server_name)
         self.breaker = CircuitBreaker(clock)
         self.suspect = False
         self.draining = False

@@ -96,18 +96,21 @@ class VerifierPool:
         if not addresses:
             await self._roster.recheck()
             addresses = self._order(session_id, fingerprint)
+        trouble: HolaError | None = None
         for attempt, address in enumerate(addresses):
             if attempt:
                 await self._pace()
-            lane = await self._try(
-                address,
-                session_id,
-                is_last=attempt == len(addresses) - 1,
-                is_alone=len(addresses) == 1,
-            )
-            if lane is not None:
+            longest_s = self._settings.connect_timeout_s
+            if attempt < len(addresses) - 1:  # not waited for any longer than a silent one
+                longest_s = min(longest_s, self._settings.detect_s)
+            try:
+                lane = await self._lane(address, longest_s, patient=len(addresses) == 1)
+            except VerifierUnavailable as error:
+                self._trouble.note(session_id, address)
+                trouble = error
+            else:
                 return self._linked(lane, session_id, fingerprint)
-        raise self._nobody()
+        raise self._nobody(trouble)
 
     async def close(self) -> None:
         """Close all links and channels. Idempotent."""
@@ -184,26 +187,13 @@ class VerifierPool:
         failed = self._trouble.of(session_id)
         return order(self._roster.candidates(failed), session_id, fingerprint)
 
-    async def _try(
-        self, address: str, session_id: str, *, is_last: bool, is_alone: bool
-    ) -> Lane | None:
-        """A lane at this address; None when it cannot be reached.
-
-        While others are left it is not waited for any longer than a silent one; where there are
-        any, one that refuses is not waited for at all.
-        """
+    async def _lane(self, address: str, longest_s: float, *, patient: bool) -> Lane:
+        """A lane at this address. Raises VerifierUnavailable, and ConfigError, which stands."""
         member = self._roster.members.get(address)
         if member is None:
-            return None
+            raise VerifierUnavailable(f"verifier {address} is not named any more", address=address)
         await asyncio.sleep(member.breaker.wait_s())
-        longest_s = self._settings.connect_timeout_s
-        try:
-            if not is_last:
-                longest_s = min(longest_s, self._settings.detect_s)
-            return Lane(member, await member.connect(longest_s, patient=is_alone))
-        except HolaError:
-            self._trouble.note(session_id, address)
-            return None
+        return Lane(member, await member.connect(longest_s, patient=patient))
 
     def _linked(self, lane: Lane, session_id: str, fingerprint: str) -> PoolLink:
         failed = self._trouble.of(session_id)
@@ -221,11 +211,12 @@ class VerifierPool:
             raise VerifierUnavailable("too many sessions open again", address=self._spec)
         await asyncio.sleep(wait_s)
 
-    def _nobody(self) -> VerifierUnavailable:
+    def _nobody(self, trouble: HolaError | None = None) -> VerifierUnavailable:
         states = ", ".join(
             f"{member.address} is {member.state}" for member in self._roster.members.values()
         )
+        last = "" if trouble is None else f"; {trouble.message}"
         return VerifierUnavailable(
-            f"no verifier of {self._spec} can be reached ({states or 'none found'})",
+            f"no verifier of {self._spec} can be reached ({states or 'none found'}{last})",
             address=self._spec,
         )

@@ -140,6 +140,7 @@ class Roster:
                 self._metrics,
                 clock=self._clock,
                 on_trouble=self._trouble.set,
+                server_name=self._source.server_name,
             )
         except ConfigError as error:
             log.warning("verifier_address_ignored", why=error.message)

@@ -24,7 +24,13 @@ Lookup = Callable[[str, int], Awaitable[list[str]]]
 
 
 class Source(Protocol):
-    """A set of addresses that may change."""
+    """A set of addresses that may change.
+
+    `server_name` is the one in all their certificates, empty where each has its address's own.
+    """
+
+    @property
+    def server_name(self) -> str: ...
 
     async def look(self) -> Found:
         """The addresses now. Raises VerifierUnavailable or BusUnavailable."""
@@ -33,6 +39,8 @@ class Source(Protocol):
 
 class StaticSource:
     """A list that never changes."""
+
+    server_name = ""
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
         """Raises ConfigError on a malformed address."""
@@ -46,9 +54,10 @@ class StaticSource:
 
 
 class DnsSource:
-    """All A and AAAA records of a name, e.g. a headless service's pods."""
+    """All A and AAAA records of a name, e.g. a headless service's pods, which share its name."""
 
     def __init__(self, host: str, port: int, lookup: Lookup | None = None) -> None:
+        self.server_name = host
         self._host = host
         self._port = port
         self._lookup = lookup
@@ -65,6 +74,8 @@ class DnsSource:
 
 class RegistrySource:
     """The verifiers whose announcement holds, with what they say of themselves."""
+
+    server_name = ""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hola.errors import SessionLost, SessionMoved, VerifierUnavailable
+from hola.errors import ConfigError, SessionLost, SessionMoved, VerifierUnavailable
+from hola.rpc.verifier_pool import VerifierPool
 from hola.types import DraftBlock
-from tests.support.fleet import SAMPLING, Fleet, Walk, running_fleet, value
+from tests.support.fleet import SAMPLING, Fleet, Walk, fleet_settings, running_fleet, value
 from tests.support.verifier import WatchedEngine, ask, eventually, reference
 
 
@@ -206,3 +207,11 @@ async def test_states_are_counted(tmp_path: Path) -> None:
             "the stopped one is suspect",
         )
         await link.close()
+
+
+async def test_a_setting_that_forbids_the_address_is_said_at_once() -> None:
+    """Plaintext to another machine is not a verifier that is away."""
+    pool = VerifierPool("grpc://192.0.2.1:7072,grpc://192.0.2.2:7072", fleet_settings())
+    with pytest.raises(ConfigError, match="HOLA_INSECURE"):
+        await pool.connect("s1")
+    await pool.close()
