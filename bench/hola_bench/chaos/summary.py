@@ -101,6 +101,7 @@ def _streams(outcome: Outcome) -> dict[str, Any]:
         "connections": sum(len(each.connections) for each in transcripts),
         "connections_left_because": dict(why.most_common()),
         "streams_with_a_reconnect": sum(each.reconnects > 0 for each in summaries),
+        "streams_corrected": sum(each.corrections > 0 for each in summaries),
         "exactness": dict(Counter(each.exactness.name for each in summaries)),
         "streams_under_a_fault": sum(_is_hit(each, outcome) for each in transcripts),
         "longest_pause_s": rounded(max(map(_longest, transcripts), default=0.0), 3),
