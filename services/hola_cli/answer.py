@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from hola.errors import HolaError, ProtocolViolation, from_reason
-from hola.types import Failure, GenerateEvent, Started, Summary, TokenEvent, Tokens
+from hola.transcript import Transcript
+from hola.types import Failure, GenerateEvent, Started, Summary, TokenEvent
 
 
 class Screen(Protocol):
@@ -28,7 +29,7 @@ class Blank:
 
 @dataclass(slots=True)
 class Answer:
-    """What one request gave."""
+    """What one request gave; `tokens` are those that hold in the end."""
 
     started: Started | None = None
     tokens: list[TokenEvent] = field(default_factory=list)
@@ -45,36 +46,28 @@ class Answer:
         return "".join(event.text for event in self.tokens)
 
 
-async def receive(events: AsyncIterator[GenerateEvent], screen: Screen | None = None) -> Answer:
-    """Read a stream to its end.
+async def receive(
+    events: AsyncIterator[GenerateEvent], screen: Screen | None = None, *, position: int = 0
+) -> Answer:
+    """Read a stream to its end; it begins at output `position`.
 
     Raises the HolaError that the stream failed with, and ProtocolViolation when it ended without
-    saying how.
+    saying how or its tokens do not follow each other.
     """
     screen = screen or Blank()
-    answer = Answer()
+    transcript = Transcript(first=position)
     async with aclosing(cast("_Closing", events)) as stream:
         async for event in stream:
+            transcript.note(event)
             screen.show(event)
-            _note(answer, event)
-    if answer.summary is None:
+            if isinstance(event, Failure):
+                raise failed(event)
+    if not isinstance(transcript.end, Summary):
         raise ProtocolViolation(
             "the stream ended without a summary: the server may be of another "
             "version (`hola doctor` shows this one's)"
         )
-    return answer
-
-
-def _note(answer: Answer, event: GenerateEvent) -> None:
-    match event:
-        case Started():
-            answer.started = event
-        case Tokens(tokens=tokens):
-            answer.tokens += tokens
-        case Summary():
-            answer.summary = event
-        case Failure():
-            raise failed(event)
+    return Answer(transcript.started, transcript.tokens, transcript.end)
 
 
 def failed(event: Failure) -> HolaError:

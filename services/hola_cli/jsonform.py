@@ -9,9 +9,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from hola.types import Failure, GenerateEvent, Started, Summary, Tokens
+from hola.types import Correction, Failure, GenerateEvent, Started, Summary, Tokens
 
-_NAMES = {Started: "started", Tokens: "tokens", Summary: "finished", Failure: "failed"}
+_NAMES = {
+    Started: "started",
+    Tokens: "tokens",
+    Correction: "corrected",
+    Summary: "finished",
+    Failure: "failed",
+}
 
 
 def plain(value: Any) -> Any:

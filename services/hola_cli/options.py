@@ -13,13 +13,14 @@ from hola.types import (
     DEFAULT_ENTROPY_THRESHOLD,
     DEFAULT_MAX_TOKENS,
     Mode,
+    Outage,
     SamplingParams,
     SpeculationParams,
 )
 from hola.validate import check_sampling, check_speculation
 
 SAMPLING = "Sampling"
-SPECULATION = "Speculation (never changes the text, unless --mode gated)"
+SPECULATION = "Speculation (never changes the text, unless --mode gated or --outage local)"
 WHERE = "Where it runs"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -50,6 +51,14 @@ class ModeName(enum.StrEnum):
 
     exact = "exact"
     gated = "gated"
+
+
+class OutageName(enum.StrEnum):
+    """Values of --outage."""
+
+    wait = "wait"
+    fail = "fail"
+    local = "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +209,18 @@ class SpeculationOptions:
             rich_help_panel=SPECULATION,
         ),
     ] = DEFAULT_ENTROPY_THRESHOLD
+    outage: Annotated[
+        OutageName,
+        typer.Option(
+            "--outage",
+            metavar="wait|fail|local",
+            help="While the drafter reaches no verifier: wait for one (HOLA_VERIFIER_WAIT_S), fail "
+            "at once, or go on with the best draft tier. Such text is underlined on a terminal and "
+            "printed anew from where the target, once it is back, disagrees; in a pipe it is held "
+            "back until it is verified, or the text ends.",
+            rich_help_panel=SPECULATION,
+        ),
+    ] = OutageName.wait
 
     def params(self) -> SpeculationParams:
         """Checked parameters. Raises InvalidRequest naming the field."""
@@ -208,6 +229,7 @@ class SpeculationOptions:
             max_draft_tokens=self.draft_tokens,
             entropy_threshold=self.entropy_threshold,
             ladder=parse_ladder(self.ladder),
+            outage=Outage[self.outage.upper()],
         )
         check_speculation(params)
         return params

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from hola.types import GenerateEvent, Outcome, Started, TokenEvent, Tokens
+from hola.transcript import Transcript
+from hola.types import (
+    Correction,
+    Exactness,
+    GenerateEvent,
+    Outcome,
+    Started,
+    Summary,
+    TokenEvent,
+    Tokens,
+)
 
 TIER_COLOURS = ("cyan", "green", "blue", "bright_magenta", "bright_cyan", "bright_green")
 OUTCOME_STYLES = {
@@ -43,36 +55,84 @@ def legend(started: Started) -> Text:
     line.append("| ", style="dim")
     line.append("corrected ", style=OUTCOME_STYLES[Outcome.CORRECTED])
     line.append("bonus ", style=OUTCOME_STYLES[Outcome.BONUS])
-    line.append("plain", style=OUTCOME_STYLES[Outcome.PLAIN])
+    line.append("plain ", style=OUTCOME_STYLES[Outcome.PLAIN])
+    line.append("unverified", style=Style(underline=True))
     return line
 
 
 class Coloured:
-    """A screen for terminals: a legend, then the text in the colours of its provenance."""
+    """A screen for terminals: a legend, then the text in the colours of its provenance.
+
+    Where unverified text is void, the line that it is in is printed anew, as far as it holds.
+    """
 
     def __init__(self, console: Console, *, with_legend: bool = True) -> None:
         self._console = console
         self._with_legend = with_legend
+        self._shown: Transcript | None = None
 
     def show(self, event: GenerateEvent) -> None:
         """Print the event's part of the text at once."""
         if isinstance(event, Started) and self._with_legend:
             self._console.print(legend(event))
-        elif isinstance(event, Tokens):
-            for token in event.tokens:
-                piece = Text(harmless(token.text), style=style_of(token))
-                self._console.print(piece, end="", soft_wrap=True)
-            self._console.file.flush()
+        if isinstance(event, Tokens):
+            self._shown = self._shown or Transcript(first=event.position)
+            self._print(event.tokens)
+        if self._shown is not None:
+            void = isinstance(event, Correction) and event.position < self._shown.position
+            self._shown.note(event)
+            if void:
+                self._console.print("\nthe target goes on from here:", style="dim")
+                self._print(last_line(self._shown.tokens))
+
+    def _print(self, tokens: Iterable[TokenEvent]) -> None:
+        for token in tokens:
+            piece = Text(harmless(token.text), style=style_of(token))
+            self._console.print(piece, end="", soft_wrap=True)
+        self._console.file.flush()
+
+
+def last_line(tokens: Sequence[TokenEvent]) -> list[TokenEvent]:
+    """The tokens behind the last line break, the one with it cut."""
+    for at in range(len(tokens) - 1, -1, -1):
+        _, newline, rest = tokens[at].text.rpartition("\n")
+        if newline:
+            return [replace(tokens[at], text=rest), *tokens[at + 1 :]]
+    return list(tokens)
 
 
 class PlainText:
-    """A screen for pipes and files: nothing but the text, as it comes."""
+    """A screen for pipes and files: nothing but the text, as it comes.
+
+    Unverified text is held back until a Correction says how much of it holds; what no verifier has
+    seen by the end of the stream comes then.
+    """
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file or sys.stdout
+        self._gated = False
+        self._held: list[str] = []
+        self._printed = 0
 
     def show(self, event: GenerateEvent) -> None:
-        """Write the event's part of the text and flush it."""
-        if isinstance(event, Tokens):
-            self._file.write("".join(token.text for token in event.tokens))
-            self._file.flush()
+        """Write what is certain now, and flush it."""
+        match event:
+            case Started(exactness=exactness):
+                self._gated = exactness is Exactness.GATED
+            case Tokens(position=position, tokens=tokens):
+                if not self._held:
+                    self._printed = position
+                self._held += [token.text for token in tokens]
+                if self._gated or any(t.outcome is not Outcome.UNVERIFIED for t in tokens):
+                    self._write(len(self._held))
+            case Correction(position=position):
+                self._write(max(0, position - self._printed))
+                self._held.clear()
+            case Summary():
+                self._write(len(self._held))
+
+    def _write(self, tokens: int) -> None:
+        self._file.write("".join(self._held[:tokens]))
+        self._file.flush()
+        del self._held[:tokens]
+        self._printed += tokens

@@ -30,7 +30,13 @@ RouterOption = Annotated[
 def resume(
     request_id: RequestId,
     position: Annotated[
-        int, typer.Option("--position", "-p", metavar="N", help="Tokens already received.")
+        int,
+        typer.Option(
+            "--position",
+            "-p",
+            metavar="N",
+            help="Tokens already received, without unverified ones: those are sent again.",
+        ),
     ] = 0,
     router: RouterOption = None,
     json: JsonOption = False,
@@ -83,7 +89,7 @@ async def _resume(options: DoorOptions, request_id: str, position: int, json: bo
     if not json:
         screen = Coloured(console) if console.is_terminal else PlainText()
     async with open_door(options) as door:
-        return await receive(door.resume(request_id, position), screen)
+        return await receive(door.resume(request_id, position), screen, position=position)
 
 
 async def _cancel(options: DoorOptions, request_id: str) -> bool:

@@ -25,6 +25,9 @@ def exact_word(summary: Summary) -> str:
     if summary.exactness is Exactness.GATED:
         agreed = f"{summary.agreed_tokens}/{summary.unverified_tokens}"
         return f"no (gated: the target agrees with {agreed} unverified tokens)"
+    if summary.exactness is Exactness.UNVERIFIED:
+        tokens = _count(summary.unverified_tokens, "token")
+        return f"no (no verifier came back: {tokens} of a draft tier's own)"
     return "no (degraded: the target's numerics changed, or never passed their probe)"
 
 
@@ -43,6 +46,8 @@ def stats_line(summary: Summary, *, exact: str | None = None) -> str:
     ]
     if summary.reconnects:
         parts.append(_count(summary.reconnects, "reconnect"))
+    if summary.corrections:
+        parts.append(_count(summary.corrections, "correction"))
     parts.append(f"exact: {exact or exact_word(summary)}")
     return " · ".join(parts)
 

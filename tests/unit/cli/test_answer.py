@@ -8,6 +8,7 @@ import pytest
 
 from hola.errors import PromptTooLong, ProtocolViolation
 from hola.types import (
+    Correction,
     Exactness,
     Failure,
     FinishReason,
@@ -51,6 +52,26 @@ async def test_an_answer_has_ids_text_and_summary_and_every_event_was_shown():
     assert (answer.ids, answer.text) == ((5, 6), "Hello")
     assert (answer.started, answer.summary) == (STARTED, SUMMARY)
     assert tuple(screen.events) == events
+
+
+async def test_an_answer_has_the_tokens_that_hold():
+    wrong = TokenEvent(token=9, text="y", tier=0, outcome=Outcome.UNVERIFIED)
+    answer = await receive(
+        stream(
+            STARTED,
+            Tokens(position=3, tokens=(wrong,)),
+            Correction(position=3),
+            Tokens(position=3, tokens=TOKENS),
+            SUMMARY,
+        ),
+        position=3,
+    )
+    assert (answer.ids, answer.text) == ((5, 6), "Hello")
+
+
+async def test_tokens_that_do_not_follow_are_a_violation():
+    with pytest.raises(ProtocolViolation, match="position 1 come after 0"):
+        await receive(stream(STARTED, Tokens(position=1, tokens=TOKENS)))
 
 
 async def test_a_failure_is_raised_as_the_error_it_was():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hola.errors import InvalidRequest, InvalidSampling
-from hola.types import Mode, SamplingParams, SpeculationParams
+from hola.types import Mode, Outage, SamplingParams, SpeculationParams
 from hola_cli.options import (
     DoorOptions,
     ModeName,
+    OutageName,
     SamplingOptions,
     SpeculationOptions,
     parse_ladder,
@@ -30,10 +31,18 @@ def test_every_option_reaches_its_field():
         stop_token_ids=(4,), logprobs=True,
     )  # fmt: skip
     guess = SpeculationOptions(
-        mode=ModeName.gated, draft_tokens=4, ladder="draft,mid", entropy_threshold=0.5
+        mode=ModeName.gated,
+        draft_tokens=4,
+        ladder="draft,mid",
+        entropy_threshold=0.5,
+        outage=OutageName.local,
     )
     assert guess.params() == SpeculationParams(
-        mode=Mode.GATED, max_draft_tokens=4, ladder=("draft", "mid"), entropy_threshold=0.5
+        mode=Mode.GATED,
+        max_draft_tokens=4,
+        ladder=("draft", "mid"),
+        entropy_threshold=0.5,
+        outage=Outage.LOCAL,
     )
 
 

@@ -8,9 +8,12 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from hola.types import (
+    Correction,
     Exactness,
+    Failure,
     FinishReason,
     Outcome,
     Started,
@@ -80,6 +83,109 @@ def test_a_pipe_gets_nothing_but_the_text():
     for event in (STARTED, Tokens(position=0, tokens=(token("Hi "), token("\x1b!"))), SUMMARY):
         screen.show(event)
     assert file.getvalue() == "Hi \x1b!"
+
+
+def alone(position: int, *texts: str) -> Tokens:
+    """Unverified tokens."""
+    return Tokens(
+        position=position,
+        tokens=tuple(token(text, 1, Outcome.UNVERIFIED) for text in texts),
+    )
+
+
+def own(position: int, *texts: str) -> Tokens:
+    return Tokens(
+        position=position, tokens=tuple(token(text, 2, Outcome.CORRECTED) for text in texts)
+    )
+
+
+class TestUnverifiedText:
+    def test_a_terminal_gets_it_at_once_and_again_where_it_was_wrong(self):
+        file = io.StringIO()
+        screen = Coloured(Console(file=file, force_terminal=True, highlight=False))
+        events = (
+            alone(0, "One.\nTwo ", "and ", "tree."),
+            Correction(position=2),
+            own(2, "three."),
+        )
+        for event in events:
+            screen.show(event)
+        shown = Text.from_ansi(file.getvalue()).plain
+        assert shown == "One.\nTwo and tree.\nthe target goes on from here:\nTwo and three."
+        underlined = "\x1b[4;32m"
+        before, _, after = file.getvalue().partition("the target")
+        assert underlined in before
+        assert underlined not in after, "what is printed again has been verified"
+
+    def test_a_terminal_gets_nothing_more_when_all_of_it_holds(self):
+        file = io.StringIO()
+        screen = Coloured(Console(file=file, force_terminal=True, highlight=False))
+        for event in (alone(0, "a", "b"), Correction(position=2), own(2, "c")):
+            screen.show(event)
+        assert Text.from_ansi(file.getvalue()).plain == "abc"
+
+    def test_a_pipe_gets_it_when_it_is_certain(self):
+        file = io.StringIO()
+        screen = PlainText(file)
+        written = []
+        for event in (
+            STARTED,
+            own(0, "A"),
+            alone(1, "b", "c"),
+            alone(3, "x", "y"),
+            Correction(position=3),
+            own(3, "d"),
+            alone(4, "e"),
+            Correction(position=5),
+        ):
+            screen.show(event)
+            written.append(file.getvalue())
+        assert written == ["", "A", "A", "A", "Abc", "Abcd", "Abcd", "Abcde"]
+
+    def test_a_pipe_gets_it_at_the_end_if_nobody_looked_at_it(self):
+        file = io.StringIO()
+        screen = PlainText(file)
+        for event in (STARTED, alone(0, "a", "b"), SUMMARY):
+            screen.show(event)
+        assert file.getvalue() == "ab"
+
+    def test_a_pipe_does_not_get_it_from_a_stream_that_failed(self):
+        file = io.StringIO()
+        screen = PlainText(file)
+        for event in (STARTED, alone(0, "a"), Failure(reason="X", message="", grpc_code=13)):
+            screen.show(event)
+        assert file.getvalue() == ""
+
+    def test_gated_text_is_not_held_back(self):
+        file = io.StringIO()
+        screen = PlainText(file)
+        screen.show(replace(STARTED, exactness=Exactness.GATED))
+        screen.show(alone(0, "a"))
+        assert file.getvalue() == "a"
+
+    def test_a_resumed_stream_may_go_back_to_before_its_start(self):
+        """Of five tokens that were received elsewhere, two were void."""
+        file, terminal = io.StringIO(), io.StringIO()
+        screens = (
+            PlainText(file),
+            Coloured(Console(file=terminal, force_terminal=True, highlight=False)),
+        )
+        for event in (alone(5, "x"), Correction(position=3), own(3, "d"), SUMMARY):
+            for screen in screens:
+                screen.show(event)
+        assert file.getvalue() == "d"
+        assert Text.from_ansi(terminal.getvalue()).plain.endswith("from here:\nd")
+
+    def test_json_says_where_the_text_goes_on(self, capsys):
+        JsonLines().show(Correction(position=3, fingerprint="f"))
+        line = json.loads(capsys.readouterr().out)
+        assert line == {"event": "corrected", "position": 3, "fingerprint": "f"}
+
+    def test_the_line_of_numbers_counts_corrections_and_says_what_was_not_verified(self):
+        ended = replace(SUMMARY, exactness=Exactness.UNVERIFIED, unverified_tokens=2, corrections=1)
+        assert stats_line(ended).endswith(
+            "1 correction · exact: no (no verifier came back: 2 tokens of a draft tier's own)"
+        )
 
 
 def test_json_lines_have_names_instead_of_numbers(capsys):

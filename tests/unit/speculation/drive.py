@@ -193,21 +193,23 @@ class Run:
         self._ticks = itertools.count(step=1000)
         self._verifier = self._new_verifier()
         self._drafter = self._new_drafter()
-        todo = deque(self._drafter.start())
-        while todo:
+        self._todo = deque(self._drafter.start())
+        while self._todo:
             if self._strikes(self.trouble.takeover) and not self._ended():
                 self.takeovers += 1
                 self._drafter = self._new_drafter()
-                todo = deque(self._drafter.start())
+                self._todo = deque(self._drafter.start())
                 continue
             try:
-                todo.extend(self._perform(todo.popleft()))
+                self._todo.extend(self._perform(self._todo.popleft()))
             except SessionLost:
                 self.losses += 1
                 if self._strikes(self.trouble.fresh_verifier):
                     self._verifier = self._new_verifier()
-                # A draft that is under way will be answered, whatever becomes of the verifier.
-                todo = deque(self._come_back([action for action in todo if action == Draft()]))
+                # Neither events nor a draft that is under way are lost with the verifier.
+                self.events += [action.event for action in self._todo if isinstance(action, Emit)]
+                due = [action for action in self._todo if action == Draft()]
+                self._todo = deque(self._come_back(due))
         return self._result()
 
     @property
@@ -281,7 +283,8 @@ class Run:
 
     def _draft(self) -> list[Action]:
         reopening: list[Action] = []
-        if self._strikes(self.trouble.lost_while_drafting):
+        is_opening = any(isinstance(action, Send) for action in self._todo)
+        if self._strikes(self.trouble.lost_while_drafting) and not is_opening:
             self.losses += 1
             reopening = self._drafter.reopen()
         drafted = self._answer_draft(Draft())
