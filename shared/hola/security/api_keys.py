@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hola.errors import ConfigError, InvalidRequest
-from hola.security.caller import Caller, CallerKind, checked_tenant
+from hola.security.caller import Caller, CallerKind
 from hola.security.watched import Watched, read_file
+from hola.validate import check_tenant
 
 PREFIX = "hola_"
 _ID_BYTES = 4
@@ -48,7 +49,7 @@ _NO_KEY = StoredKey(tenant="", digest=bytes(32))
 
 def new_key(tenant: str) -> NewKey:
     """A key for `tenant`. Raises InvalidRequest when that is not a tenant's name."""
-    checked_tenant(tenant)
+    check_tenant(tenant)
     key_id = secrets.token_hex(_ID_BYTES)
     text = f"{PREFIX}{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
     return NewKey(text=text, line=f"{key_id} {tenant} sha256:{_digest(text).hex()}")
@@ -99,9 +100,10 @@ def _lines(content: bytes, where: str) -> Iterator[tuple[int, str]]:
 
 def _is_tenant(name: str) -> bool:
     try:
-        return bool(checked_tenant(name))
+        check_tenant(name)
     except InvalidRequest:
         return False
+    return True
 
 
 def _digest(text: str) -> bytes:

@@ -13,10 +13,11 @@ from hola.config import Settings
 from hola.errors import InvalidRequest, Overloaded, Unauthenticated
 from hola.extras import check_installed
 from hola.security.api_keys import PREFIX, StoredKey, caller_of_key, watched_keys
-from hola.security.caller import NOBODY, TENANT_URI, Caller, CallerKind, checked_tenant
+from hola.security.caller import NOBODY, TENANT_URI, Caller, CallerKind
 from hola.security.failures import RETRY_MS, FailureLimit, site
 from hola.security.watched import Watched
 from hola.telemetry import get_logger
+from hola.validate import check_tenant
 
 if TYPE_CHECKING:
     from hola.security.tokens import Verified
@@ -171,10 +172,10 @@ def caller_of_certificate(certificate: Evidence) -> Caller | None:
     if len(tenants) > 1:
         raise Unauthenticated("the certificate is bound to several tenants")
     try:
-        tenant = checked_tenant(tenants[0])
+        check_tenant(tenants[0])
     except InvalidRequest:
         raise Unauthenticated("the certificate's tenant has no valid name") from None
-    return Caller(tenant=tenant, kind=CallerKind.CLIENT, name=name)
+    return Caller(tenant=tenants[0], kind=CallerKind.CLIENT, name=name)
 
 
 def _digest(text: str) -> bytes:

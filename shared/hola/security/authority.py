@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hola.errors import ConfigError, InvalidRequest
-from hola.security.caller import TENANT_URI, checked_tenant
+from hola.security.caller import TENANT_URI
+from hola.validate import check_tenant
 
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -135,7 +136,8 @@ def _alternatives(hosts: Sequence[str], tenant: str) -> list[x509.GeneralName]:
     if not names:
         raise InvalidRequest("a certificate needs at least one host name or address")
     if tenant:
-        names.append(x509.UniformResourceIdentifier(TENANT_URI + checked_tenant(tenant)))
+        check_tenant(tenant)
+        names.append(x509.UniformResourceIdentifier(TENANT_URI + tenant))
     return names
 
 

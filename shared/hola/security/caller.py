@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from hola.errors import InvalidRequest
 from hola.types import DEFAULT_TENANT
 
 # In a certificate's subject alternative names: its owner acts for this tenant only.
 TENANT_URI = "urn:hola:tenant:"
-_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class CallerKind(enum.StrEnum):
@@ -73,13 +70,3 @@ def acting_tenant(caller: Caller, asked: str) -> str:
     if caller.kind is CallerKind.CLIENT:
         return caller.tenant
     return asked or caller.tenant
-
-
-def checked_tenant(name: str) -> str:
-    """`name`; raises InvalidRequest unless it is 1 to 64 characters of [A-Za-z0-9._-]."""
-    if not _TENANT.fullmatch(name):
-        raise InvalidRequest(
-            f"{name[:80]!r} is not a tenant's name: expected 1 to 64 of [A-Za-z0-9._-]",
-            field="tenant",
-        )
-    return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,9 +16,10 @@ from joserfc.jws import JWSRegistry
 
 from hola.config import Settings
 from hola.errors import ConfigError, InvalidRequest, Unauthenticated
-from hola.security.caller import Caller, CallerKind, checked_tenant
+from hola.security.caller import Caller, CallerKind
 from hola.security.key_set import VARIABLE, KeySet, parse_key_set
 from hola.security.watched import Watched, read_file
+from hola.validate import check_tenant
 
 LEEWAY_S = 30
 _LARGEST = 1024 * 1024
@@ -109,11 +111,8 @@ def _named_key(keys: KeySet, token: GuestProtocol) -> Key:
 
 
 def _tenant(value: object, claim: str) -> str:
-    try:
-        return checked_tenant(value) if isinstance(value, str) else _no_tenant(claim)
-    except InvalidRequest:
-        return _no_tenant(claim)
-
-
-def _no_tenant(claim: str) -> str:
+    if isinstance(value, str):
+        with suppress(InvalidRequest):
+            check_tenant(value)
+            return value
     raise Unauthenticated(f"the token's claim {claim!r} is not a tenant's name")
