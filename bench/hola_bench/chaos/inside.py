@@ -21,7 +21,7 @@ def refusal() -> str:
     tool = missing_tool()
     if tool:
         return f"no program {tool}"
-    tried = subprocess.run([*_unshare(), "true"], capture_output=True, text=True, check=False)
+    tried = subprocess.run([*command(), "true"], capture_output=True, text=True, check=False)
     return " ".join(tried.stderr.split()) if tried.returncode else ""
 
 
@@ -39,7 +39,7 @@ def run(options: Options) -> Report:
     """The report of `python -m hola_bench.chaos` in its own namespace. Raises HolaError."""
     path = os.pathsep.join(folder for folder in sys.path if folder)
     done = subprocess.run(
-        [*_unshare(), sys.executable, "-m", "hola_bench.chaos", json.dumps(asdict(options))],
+        [*command(), sys.executable, "-m", "hola_bench.chaos", json.dumps(asdict(options))],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
@@ -51,7 +51,7 @@ def run(options: Options) -> Report:
     return Report(**json.loads(done.stdout))
 
 
-def _unshare() -> list[str]:
+def command() -> list[str]:
     """Root may have a namespace at once; others become root of a user namespace first."""
     others = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return ["unshare", *others, "--net"]
