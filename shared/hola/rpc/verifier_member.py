@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from hola.config import Settings
-from hola.errors import BadAnswer, HolaError, Overloaded, SessionLost, SessionMoved
+from hola.errors import (
+    BadAnswer,
+    DeadlineExceeded,
+    HolaError,
+    Overloaded,
+    SessionLost,
+    SessionMoved,
+    VerifierUnavailable,
+)
 from hola.ports import VerifierLink
 from hola.rpc.breaker import BreakerState, CircuitBreaker
 from hola.rpc.silence import Silence
@@ -22,6 +30,8 @@ log = get_logger(__name__)
 # above: who is cut off by the caller is not seen to have failed.
 _ANSWER_SHARE = 0.9
 _FULL_FOR_S = 1.0
+# How a call ends at a peer that is not there.
+_NO_LIFE = (VerifierUnavailable, SessionLost, DeadlineExceeded)
 
 
 class Waiter(Protocol):
@@ -180,11 +190,16 @@ class Member:
         began = self._clock()
         try:
             self.learn(await self.client.info(self._half_s))
-        except HolaError as error:
+        except _NO_LIFE as error:
             if self._silence.heard_since(began):
                 return True
             self._die(error)
             return False
+        except HolaError as error:
+            # A refusal (too many calls, say) is a sign of life, though not of health.
+            log.info("verifier_refuses_info", address=self.address, reason=error.reason)
+            self._silence.heard()
+            return True
         else:
             self.suspect = False
             self._silence.heard()

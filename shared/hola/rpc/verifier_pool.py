@@ -30,6 +30,8 @@ from hola.types import Verdict, VerifierInfo, VerifierResponse
 
 log = get_logger(__name__)
 
+# Others' trials may close a breaker before its pause is over.
+_BREAKER_LOOK_S = 0.1
 # What one verifier may refuse and another one grant.
 _ITS_OWN = (EngineFailure, UnknownModel, TokenizerMismatch, MemoryBudgetExceeded)
 
@@ -192,7 +194,8 @@ class VerifierPool:
         member = self._roster.members.get(address)
         if member is None:
             raise VerifierUnavailable(f"verifier {address} is not named any more", address=address)
-        await asyncio.sleep(member.breaker.wait_s())
+        while (left_s := member.breaker.wait_s()) > 0:  # noqa: ASYNC110 - a breaker is pure
+            await asyncio.sleep(min(left_s, _BREAKER_LOOK_S))
         return Lane(member, await member.connect(longest_s, patient=patient))
 
     def _linked(self, lane: Lane, session_id: str, fingerprint: str) -> PoolLink:

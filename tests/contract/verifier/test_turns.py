@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from hola.errors import Overloaded, SessionLost
 from hola.speculation.verifier_session import PREFILL_CHUNK_TOKENS
-from hola.types import DraftBlock, Opened, SamplingParams
-from tests.support.verifier import Pass, Rig, ask, eventually, plain, reference
+from hola.types import DraftBlock, Opened, SamplingParams, Verdict
+from tests.support.verifier import Pass, Rig, WatchedEngine, ask, eventually, plain, reference
 
 LONG_PROMPT = tuple(index % 256 for index in range(20 * PREFILL_CHUNK_TOKENS))
 
@@ -47,6 +48,40 @@ async def test_interleaved_sessions_keep_to_themselves(rig: Rig) -> None:
     outputs = await asyncio.gather(*(plain(links[name], 16) for name in names))
     for name, output in zip(names, outputs, strict=True):
         assert output == reference(rig.engine, 16, prompt=prompts[name]), name
+
+
+class SecondWaits(WatchedEngine):
+    """Its second session's blocks wait for an event."""
+
+    second = threading.Event()
+
+    def enter(self, entry: Pass) -> None:
+        super().enter(entry)
+        if (entry.session, entry.kind) == (2, "forward"):
+            assert self.second.wait(timeout=30)
+
+
+async def test_an_answer_says_how_many_jobs_wait(start: Callable[..., Awaitable[Rig]]) -> None:
+    engine = SecondWaits()
+    rig = await start(engine=engine)
+    first = await rig.opened(session_id="first")
+    second = await rig.opened(session_id="second")
+    engine.second.clear()
+    engine.hold()
+    await first.send(DraftBlock(round=1, base_position=0))
+    await engine.in_pass()
+    await second.send(DraftBlock(round=1, base_position=0))
+    await eventually(lambda: rig.app.host.info().queue_depth == 2, "the second block waits")
+    engine.release()
+    async with asyncio.timeout(20):
+        verdict = await first.receive()
+        engine.second.set()
+        last = await second.receive()
+    assert isinstance(verdict, Verdict)
+    assert isinstance(last, Verdict)
+    # The worker may not have put its last job away yet.
+    assert 1 <= verdict.queue_depth <= 2
+    assert last.queue_depth <= 1
 
 
 async def test_info_answers_during_a_pass(rig: Rig) -> None:

@@ -104,6 +104,23 @@ async def test_a_busy_verifier_is_left_alone(tmp_path: Path) -> None:
         await link.close()
 
 
+async def test_a_verifier_too_full_for_info_is_left_alone(tmp_path: Path) -> None:
+    """HOLA_MAX_CALLS is used up by the session itself: even Info is refused, which is an answer."""
+    async with running_fleet(tmp_path, 1, detect_s=0.6, max_calls=1) as fleet:
+        rig = fleet.rigs[0]
+        link = await fleet.pool.connect("s1")
+        await ask(link, rig.open_request())
+        rig.engine.hold()
+        await link.send(DraftBlock(round=1, base_position=0))
+        receiving = asyncio.create_task(link.receive())
+        done, _ = await asyncio.wait({receiving}, timeout=1.5)
+        assert not done
+        rig.engine.release()
+        async with asyncio.timeout(10):
+            assert (await receiving).token == reference(rig.engine, 1)[0]
+        await link.close()
+
+
 async def test_a_dead_address_in_the_list_costs_no_request_anything(tmp_path: Path) -> None:
     dead = [f"unix://{tmp_path}/nobody-{number}.sock" for number in range(3)]
     async with running_fleet(tmp_path, 1, more=dead, connect_timeout_s=60) as fleet:
@@ -215,3 +232,33 @@ async def test_a_setting_that_forbids_the_address_is_said_at_once() -> None:
     with pytest.raises(ConfigError, match="HOLA_INSECURE"):
         await pool.connect("s1")
     await pool.close()
+
+
+async def test_a_lone_verifier_that_restarts_is_waited_for(tmp_path: Path) -> None:
+    from hola_verifier.app import build
+
+    async with running_fleet(tmp_path, 1, drain_s=0.0) as fleet:
+        rig = fleet.rigs[0]
+        apps = [rig.app]
+        walks = [Walk(rig, f"s{number}") for number in range(6)]
+        restarting: list[asyncio.Task[None]] = []
+
+        async def restart() -> None:
+            await apps[0].stop()
+            apps[0] = build(rig.settings, target=rig.target)
+            await asyncio.sleep(0.3)
+            await apps[0].start()
+
+        async def between(count: int) -> None:
+            if count >= 10 and not restarting:
+                restarting.append(asyncio.create_task(restart()))
+
+        try:
+            async with asyncio.timeout(60):
+                outputs = await asyncio.gather(
+                    *(walk.run(fleet.pool, 30, between=between) for walk in walks)
+                )
+                await restarting[0]
+            assert outputs == [truth(fleet, 30)] * 6
+        finally:
+            await apps[0].stop()
