@@ -74,7 +74,7 @@ class GrpcVerifier:
         except grpc.aio.AioRpcError as error:
             raise error_from_call(error, self._unavailable) from None
         except asyncio.CancelledError:
-            raise _cut("the channel was closed") from None
+            raise _cut(self._unavailable("the channel was closed")) from None
         if answer is None:
             raise BadAnswer(f"verifier {self._address} answered Info with no message")
         return verifier_info_from_pb(answer)
@@ -111,8 +111,7 @@ class GrpcVerifier:
     async def close(self) -> None:
         """Close all links, then the channel. Idempotent."""
         try:
-            for link in list(self._links):
-                await link.close()
+            await asyncio.gather(*(link.close() for link in list(self._links)))
         finally:
             await self.reset()
 
@@ -131,9 +130,21 @@ class GrpcVerifier:
         why = [f"no connection within {timeout_s:g} s"]
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._ready(self._channel, patient, why)
+                return await self._open_ready(self._channel, patient, why)
         except TimeoutError:
             raise self._unavailable(": ".join(why)) from None
+
+    async def _open_ready(
+        self, channel: grpc.aio.Channel, patient: bool, why: list[str]
+    ) -> grpc.aio.Channel:
+        """`_ready`, when `reset` or `close` may end the channel meanwhile."""
+        closed = self._unavailable("the channel was closed")
+        try:
+            return await self._ready(channel, patient, why)
+        except grpc.aio.UsageError:
+            raise closed from None
+        except asyncio.CancelledError:
+            raise _cut(closed) from None
 
     async def _ready(
         self, channel: grpc.aio.Channel, patient: bool, why: list[str]
@@ -196,7 +207,7 @@ class _GrpcLink:
         except TimeoutError:
             raise self._silent() from None
         except asyncio.CancelledError:
-            raise _cut("the link was closed") from None
+            raise _cut(SessionLost("the link was closed")) from None
 
     async def receive(self) -> VerifierResponse:
         """Next answer. Raises the HolaError the verifier ended with, SessionLost or BadAnswer."""
@@ -208,7 +219,7 @@ class _GrpcLink:
         except TimeoutError:
             raise self._silent() from None
         except asyncio.CancelledError:
-            raise _cut("the link was closed") from None
+            raise _cut(SessionLost("the link was closed")) from None
         if answer is grpc.aio.EOF:
             raise await self._ended()
         return _understood(answer)
@@ -254,9 +265,9 @@ def _understood(answer: verifier_pb2.VerifyResponse | None) -> VerifierResponse:
         raise BadAnswer(f"the verifier broke the contract: {wrong.message}") from None
 
 
-def _cut(why: str) -> BaseException:
+def _cut(closed: HolaError) -> BaseException:
     """What a CancelledError means: this task's own cancellation, or a `close` elsewhere."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         return asyncio.CancelledError()
-    return SessionLost(why)
+    return closed

@@ -114,6 +114,8 @@ class Member:
 
     async def connect(self, timeout_s: float, *, patient: bool) -> VerifierLink:
         """A stream to it. Raises VerifierUnavailable, and then it is suspect."""
+        if self._closed:
+            raise VerifierUnavailable(f"verifier {self.address} has left", address=self.address)
         self.breaker.begin()
         try:
             return await self.client.connect(timeout_s=timeout_s, patient=patient)
@@ -218,8 +220,10 @@ class Member:
 
     def _die(self, error: HolaError) -> None:
         """It does not answer: nobody needs to wait any longer, and its connection is no good."""
-        if not self.suspect:
+        is_news = bool(self.waiters) or not self.suspect
+        if is_news:
             log.warning("verifier_silent", address=self.address, why=error.message)
+            self._on_trouble()
         # Whoever comes back at this address is not the one that drained.
         self.draining = False
         self.suspect = True
@@ -232,7 +236,6 @@ class Member:
         reset = asyncio.create_task(self.client.reset())
         self._resets.add(reset)
         reset.add_done_callback(self._resets.discard)
-        self._on_trouble()
 
     def _watch(self) -> None:
         """Look again when the silence could have become too long."""

@@ -77,9 +77,10 @@ class VerifierPool:
         """What the first verifier that answers says of itself. Raises VerifierUnavailable."""
         await self._roster.ready()
         trouble: HolaError | None = None
-        for address in self._order("", ""):
+        members = [self._roster.members[address] for address in self._order("", "")]
+        for member in members:
             try:
-                return await self._roster.members[address].client.info()
+                return await member.client.info()
             except HolaError as error:
                 trouble = error
         raise trouble or self._nobody()

@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from hola.config import Settings
 from hola.convert import verifier_request_to_pb
 from hola.errors import InvalidRequest, ProtocolViolation, SessionLost, VerifierUnavailable
 from hola.rpc.channel import open_channel
@@ -248,6 +249,39 @@ async def test_cancelling_a_receive_is_a_cancellation(rig: Rig) -> None:
     assert receiving.cancelled()
 
 
+@pytest.mark.parametrize("refuses", [False, True], ids=["silent", "refuses"])
+async def test_resetting_the_channel_ends_a_pending_connect(tmp_path: Path, refuses: bool) -> None:
+    """Not as a cancellation of whoever connects, which nobody has asked for."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.read(1024):
+                pass
+        finally:
+            writer.close()
+
+    path = f"{tmp_path}/silent.sock"
+    server = None if refuses else await asyncio.start_unix_server(silent, path)
+    port = GrpcVerifier(f"unix://{path}", Settings(connect_timeout_s=60))
+    for pause_s in (0, 0.002, 0.01, 0.05):
+        connecting = asyncio.create_task(port.connect())
+        asking = asyncio.create_task(port.info())
+        await asyncio.sleep(pause_s)
+        await port.reset()
+        async with asyncio.timeout(20):
+            for task in (connecting, asking):
+                if pause_s:  # else they have not begun and go on with a new channel
+                    with pytest.raises(VerifierUnavailable):
+                        await task
+                else:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+    await port.close()
+    if server is not None:
+        server.close()
+        await server.wait_closed()
+
+
 async def test_a_verifier_that_comes_back_is_found_again(tmp_path: Path) -> None:
     port = GrpcVerifier(f"unix://{tmp_path}/verifier.sock", _impatient())
     with pytest.raises(VerifierUnavailable):
@@ -261,9 +295,7 @@ async def test_a_verifier_that_comes_back_is_found_again(tmp_path: Path) -> None
     await port.close()
 
 
-def _impatient() -> Any:
-    from hola.config import Settings
-
+def _impatient() -> Settings:
     return Settings(connect_timeout_s=0.2)
 
 
