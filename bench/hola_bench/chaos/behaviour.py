@@ -11,7 +11,7 @@ from hola.speculation.proposers import LOOKUP
 HANGS_UP = 0.35
 HAS_KEY = 0.25
 GIVES_UP = 0.05
-GOES_ON_LOCALLY = 0.15
+GOES_ON_LOCALLY = 0.25
 
 
 class Trick(enum.StrEnum):

@@ -17,7 +17,7 @@ from hola.convert import event_from_pb, request_to_pb
 from hola.errors import DuplicateRequest, HolaError, Overloaded, UnknownRequest
 from hola.rpc.channel import open_channel
 from hola.rpc.errors import error_from_call
-from hola.rpc.reattach import Attachment
+from hola.rpc.received import Received
 from hola.types import (
     Correction,
     Failure,
@@ -104,7 +104,7 @@ class Client:
         self._transcript = Transcript(plan=plan, request_id=name, began_s=clock())
         self._turn = plan.router
         # What HOLA's own client remembers of a stream that may be corrected.
-        self._sorted = Attachment(request_id=name) if plan.local else None
+        self._sorted = Received() if plan.local else None
 
     async def play(self, limit_s: float) -> Transcript:
         """The stream from its request to its end, or until `limit_s` seconds have passed."""
@@ -142,7 +142,7 @@ class Client:
     def _call(self, router: str) -> tuple[Any, Connection]:
         stub = self._routers.stub(router)
         if self._sorted is not None:
-            self._sorted.replayed = 0
+            self._sorted.connect()
         asks = not self._at.accepted or (self._plan.asks_again and self._plan.keyed)
         position = 0 if asks else self._at.position
         connection = Connection(
@@ -153,6 +153,8 @@ class Client:
         )
         if asks:
             return stub.Generate(request_to_pb(self._request)), connection
+        if self._sorted is not None:
+            position = self._sorted.settled
         message = router_pb2.RouterServiceResumeRequest(
             request_id=self._at.known_as, position=position
         )
@@ -166,19 +168,21 @@ class Client:
             if answer is grpc.aio.EOF:
                 connection.why = OVER if self._at.ended else "the end is missing"
                 return self._rng.uniform(*PAUSE_S)
-            event: GenerateEvent | None = event_from_pb(answer.event)
-            if event is not None and self._sorted is not None:
-                event = self._sorted.fresh(event)
-            if event is None:
-                continue
-            connection.events.append((self._clock(), event))
-            self._note(event)
+            for event in self._new(event_from_pb(answer.event)):
+                connection.events.append((self._clock(), event))
+                self._note(event)
             while self._at.due and self._at.position >= self._at.due[0].after_tokens:
                 move = self._at.due.pop(0)
                 if move.trick is Trick.DETACH and not self._at.ended:
                     connection.why = DETACHED
                     return move.pause_s
                 await self._cancel()
+
+    def _new(self, event: GenerateEvent | None) -> list[GenerateEvent]:
+        """What is to be judged; nothing of an event of a later version."""
+        if event is None:
+            return []
+        return [event] if self._sorted is None else self._sorted.add(event)
 
     def _note(self, event: object) -> None:
         self._at.accepted = True

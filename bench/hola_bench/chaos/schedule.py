@@ -25,7 +25,7 @@ class Kind(enum.StrEnum):
 
 # What one fleet meets, in the proportions of the issue: (kind, role, how many of 50).
 _MIX = (
-    (Kind.KILL, "verifier", 11),
+    (Kind.KILL, "verifier", 10),
     (Kind.KILL, "drafter", 7),
     (Kind.KILL, "router", 5),
     (Kind.KILL, REDIS, 2),
@@ -35,11 +35,13 @@ _MIX = (
     (Kind.FREEZE, "verifier", 3),
     (Kind.FREEZE, "drafter", 2),
     (Kind.FREEZE, "router", 1),
-    (Kind.TERM, "verifier", 3),
+    (Kind.TERM, "verifier", 2),
     (Kind.TERM, "drafter", 2),
     (Kind.TERM, "router", 1),
     (Kind.TERM, REDIS, 1),
-    (Kind.OUTAGE, "verifier", 2),
+    (Kind.CUT, REDIS, 1),
+    (Kind.FREEZE, REDIS, 1),
+    (Kind.OUTAGE, "verifier", 3),
     (Kind.LOSE, "verifier", 1),
     (Kind.LOSE, "drafter", 1),
     (Kind.DELAY, "verifier", 1),
