@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 from redis.asyncio import Redis
 
+from hola.bus.acl import acl_rule
 from hola.bus.memory import MemoryBus, MemoryStore
 from hola.bus.redis import RedisBus
 from hola.bus.streams import BusLimits, Keys
@@ -198,6 +199,12 @@ class RedisBackend:
         made = RedisBus(self.url, limits=BusLimits(**limits), prefix=self.prefix)
         self._buses.append(made)
         return made
+
+    async def confine(self) -> None:
+        """From now on buses connect as a user who may do what the documented rule allows."""
+        rule = f"reset on >s3cret {acl_rule(self.prefix)}"
+        await self.client.execute_command("ACL", "SETUSER", self.prefix, *rule.split())
+        self.url = self.url.replace("//", f"//{self.prefix}:s3cret@", 1)
 
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

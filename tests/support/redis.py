@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hola.bus.acl import acl_rule
+
 START_S = 20.0
 POLL_S = 0.02
 NODES = 3
@@ -68,6 +70,11 @@ def durable() -> list[str]:
     return ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
 
 
+def user(name: str, password: str, prefix: str) -> list[str]:
+    """Options of a server that knows a user with the documented rule, beside the default one."""
+    return ["--user", name, "on", f">{password}", *acl_rule(prefix).split()]
+
+
 def free_port(below: int = 65536) -> int:
     """A free loopback port; a cluster node needs the one 10,000 above it as well."""
     for _ in range(1000):
@@ -93,9 +100,9 @@ def until(condition: object, what: str, log: object = None) -> None:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[list[Server]]:
-    """Three primaries that share the hash slots."""
-    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *durable()]
+def cluster(folder: Path, *more: str) -> Iterator[list[Server]]:
+    """Three primaries that share the hash slots, with `more` options."""
+    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *durable(), *more]
     nodes = [
         Server(folder / f"node{i}", options, port=free_port(below=55536)) for i in range(NODES)
     ]

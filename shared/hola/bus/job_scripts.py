@@ -39,8 +39,8 @@ end
 ENQUEUE = """
 local known = redis.call('HGET', KEYS[2], ARGV[4])
 if known then
-  local tenant, id = string.match(known, '^(.*)/([^/]*)$')
-  if #redis.call('XRANGE', ARGV[2] .. tenant, id, id) > 0 then return 'OK' end
+  local tenant, id = string.match(known, '^(.*)/(%d+%-%d+)$')
+  if id and #redis.call('XRANGE', ARGV[2] .. tenant, id, id) > 0 then return 'OK' end
 end
 local queue, depth = ARGV[2] .. ARGV[3], 0
 for _, tenant in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do

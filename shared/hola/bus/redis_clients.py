@@ -79,6 +79,7 @@ def make_client(
         "socket_timeout": timeout_s,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "client_name": name,
+        "driver_info": None,  # naming the library is one more command to allow
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
     }

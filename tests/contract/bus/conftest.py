@@ -1,4 +1,4 @@
-"""Every scenario runs on memory and on a real Redis."""
+"""Every scenario runs on memory and on a real Redis, there as the documented ACL user."""
 
 from __future__ import annotations
 
@@ -17,5 +17,6 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
         made = MemoryBackend()
     else:
         made = RedisBackend(request.getfixturevalue("redis_url"))
+        await made.confine()
     yield made
     await made.close()

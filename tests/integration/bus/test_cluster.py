@@ -24,7 +24,7 @@ from tests.support.bus import (
     token_ids,
     tokens,
 )
-from tests.support.redis import Server, cluster
+from tests.support.redis import Server, cluster, user
 
 pytestmark = pytest.mark.redis
 
@@ -34,17 +34,17 @@ Connect = Callable[..., RedisBus]
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     """A cluster for this module."""
-    with cluster(tmp_path_factory.mktemp("cluster")) as made:
+    with cluster(tmp_path_factory.mktemp("cluster"), *user("hola", "s3cret", "test-*")) as made:
         yield made
 
 
 @pytest.fixture
 async def connect(nodes: list[Server]) -> AsyncIterator[Connect]:
-    """Makes buses that share a prefix of the test's own."""
+    """Makes buses that share a prefix of the test's own, as the documented user."""
     prefix, made = f"test-{uuid.uuid4().hex}", []
 
     def bus(**limits: Any) -> RedisBus:
-        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        url = "redis+cluster://hola:s3cret@" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
         made.append(RedisBus(url, limits=BusLimits(**limits), prefix=prefix))
         return made[-1]
 
