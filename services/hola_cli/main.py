@@ -14,12 +14,14 @@ from hola import __version__
 from hola.errors import HolaError
 from hola_cli import (
     bench,
+    certs,
     chat,
     dead_letters,
     doctor,
     embedder,
     generate,
     health,
+    keys,
     models,
     requests,
     serve,
@@ -107,6 +109,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(embedder.app, name="embedder")
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
+app.add_typer(certs.app, name="certs")
+app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")
 
 

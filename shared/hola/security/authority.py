@@ -62,7 +62,7 @@ def issue(
     """A certificate for a server and client called `name` that answers at `hosts`.
 
     Hosts are DNS names (also `*.name`) and IP addresses. With `tenant` its owner acts for that
-    tenant only. Raises InvalidRequest on input that cannot be used, ConfigError on an authority
+    tenant only, and is no server. Raises InvalidRequest on input that cannot be used, ConfigError on an authority
     that cannot be read.
     """
     try:
@@ -75,11 +75,12 @@ def issue(
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _dated(_subject(name), parent.subject, key.public_key(), days, now)
     alternatives = x509.SubjectAlternativeName(_alternatives(hosts, tenant))
-    both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    server = () if tenant else (ExtendedKeyUsageOID.SERVER_AUTH,)
+    purposes = x509.ExtendedKeyUsage([*server, ExtendedKeyUsageOID.CLIENT_AUTH])
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(parent_key.public_key())
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
-    builder = builder.add_extension(both, critical=False)
+    builder = builder.add_extension(purposes, critical=False)
     builder = builder.add_extension(alternatives, critical=False)
     builder = builder.add_extension(signer, critical=False)
     return _signed(builder, parent_key, key)
