@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from hola.errors import BusUnavailable, Fenced, ProtocolViolation, UnknownRequest
+from hola.types import Outcome
 from tests.support.bus import (
     PATIENCE_S,
     RedisBackend,
@@ -18,6 +19,7 @@ from tests.support.bus import (
     token_ids,
     tokens,
     until,
+    unverified,
 )
 
 pytestmark = pytest.mark.redis
@@ -156,3 +158,45 @@ async def test_a_follower_ahead_of_what_was_lost_is_sent_back_to_attach_by_posit
     await writer.journal.append("r1", by("b", tokens(6)))
     with pytest.raises(BusUnavailable, match="goes on at 6, 3 tokens were read"):
         await following
+
+
+@pytest.mark.parametrize("is_rewritten", [True, False], ids=["rewritten", "gone"])
+async def test_a_follower_that_reconnects_to_a_shorter_history_attaches_again(
+    backend: RedisBackend, is_rewritten: bool
+) -> None:
+    """Unverified tokens may be others the second time, under the same id: positions do not tell."""
+    writer, router = backend.bus(), backend.bus()
+    await writer.jobs.publish(job())
+    following = asyncio.create_task(followed(router))
+    for event in (started(), tokens(0, 2), unverified(2)):
+        await writer.journal.append("r1", by("a", event))
+
+    async def is_read() -> bool:
+        feed = router.journal._reader._lanes[""]._feeds.get("r1")
+        return feed is not None and feed.last_id == "3-0"
+
+    await until(is_read)
+    await lose_tail(backend, "3-0", "1-0")
+    if is_rewritten:
+        await writer.journal.read("r1")
+        await writer.journal.append("r1", by("b", tokens(2, outcome=Outcome.UNVERIFIED)))
+    for client in await backend.client.client_list():
+        if client["name"] == f"{backend.prefix}-follow":
+            await backend.client.client_kill_filter(_id=client["id"])
+    with pytest.raises(BusUnavailable, match="lost its entry 3-0"):
+        await following
+
+
+async def test_a_follower_that_reconnects_to_the_same_history_goes_on(
+    backend: RedisBackend,
+) -> None:
+    bus = backend.bus()
+    await bus.jobs.publish(job())
+    following = asyncio.create_task(followed(bus))
+    for event in (started(), tokens(0, 2), unverified(2), summary(3)):
+        await asyncio.sleep(0.02)
+        for client in await backend.client.client_list():
+            if client["name"] == f"{backend.prefix}-follow":
+                await backend.client.client_kill_filter(_id=client["id"])
+        await bus.journal.append("r1", by("a", event))
+    assert token_ids(await following) == [0, 1, 102]
