@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import cache
 
 from hola.errors import HolaError, InvalidRequest
 from hola_bench.chaos.namespaces import die_with_parent, missing_tool
@@ -19,10 +20,7 @@ NETWORKS = ("auto", "namespaces", "relays")
 def refusal() -> str:
     """Why there can be no network namespace here; empty when there can."""
     tool = missing_tool()
-    if tool:
-        return f"no program {tool}"
-    tried = subprocess.run([*command(), "true"], capture_output=True, text=True, check=False)
-    return " ".join(tried.stderr.split()) if tried.returncode else ""
+    return f"no program {tool}" if tool else _tried()[1]
 
 
 def wanted(network: str) -> bool:
@@ -52,6 +50,26 @@ def run(options: Options) -> Report:
 
 
 def command() -> list[str]:
-    """Root may have a namespace at once; others become root of a user namespace first."""
-    others = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *others, "--net"]
+    """What runs a program in a network namespace of its own. Raises InvalidRequest."""
+    found, why = _tried()
+    if why:
+        raise InvalidRequest(f"no network namespaces here: {why}", field="network")
+    return found
+
+
+@cache
+def _tried() -> tuple[list[str], str]:
+    """The command that works here, or why none does.
+
+    Who may not make a network namespace at once may become root of a user namespace first.
+    """
+    why = ""
+    for more in ([], ["--user", "--map-root-user"]):
+        found = ["unshare", *more, "--net"]
+        # Only a trial of what follows tells: the right to make links may be missing, too.
+        trial = ["ip", "link", "set", "lo", "up"]
+        done = subprocess.run([*found, *trial], capture_output=True, text=True, check=False)
+        if not done.returncode:
+            return found, ""
+        why = why or " ".join(done.stderr.split())
+    return [], why
