@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from hola.rpc.renewed_channel import RenewedChannel
 _READY, _FAILED = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE
 _PROBE = "/grpc.health.v1.Health/Check"
 _PROBE_S = 0.5
+_SHORTEST_LOOK_S = 0.002
+_LONGEST_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,20 @@ _NOBODY = Cause("connection refused", False)
 
 
 async def causes(channel: grpc.aio.Channel) -> AsyncIterator[Cause]:
-    """Connect, and yield the cause of each failed attempt; ends when the channel is ready."""
-    state = channel.get_state(try_to_connect=True)
-    while state is not _READY:
+    """Connect, and yield the cause of each failed attempt; ends when the channel is ready.
+
+    The state is looked at again and again: grpc's own wait for a change leaves a callback behind
+    when it is given up, which can outlive the event loop.
+    """
+    pause_s, before = _SHORTEST_LOOK_S, None
+    while (state := channel.get_state(try_to_connect=True)) is not _READY:
         if state is grpc.ChannelConnectivity.SHUTDOWN:
             raise grpc.aio.UsageError("the channel was closed")
-        if state is _FAILED and (cause := await last_cause(channel)):
+        if state is _FAILED and state is not before and (cause := await last_cause(channel)):
             yield cause
-        await channel.wait_for_state_change(state)
-        state = channel.get_state(try_to_connect=True)
+        before = state
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
 
 
 async def last_cause(channel: grpc.aio.Channel) -> Cause | None:
