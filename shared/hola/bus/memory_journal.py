@@ -92,11 +92,10 @@ class MemoryJournal:
         Raises UnknownRequest when it was never published or has expired, ProtocolViolation on an
         entry that cannot be read, BusUnavailable when the bus is closed.
         """
-        continuity, index = Continuity(), 0
+        continuity, index, journal = Continuity(), 0, self._existing(request_id)
         while not self.is_closed:
-            journal = self._store.journal(request_id)
-            if journal is None:
-                raise rules.unknown(request_id)
+            if self._store.journal(request_id) is not journal:
+                raise rules.unknown(request_id)  # expired, or replaced by a replay
             if index == len(journal.entries):
                 await journal.changed.wait(self._limits.block_s)
                 continue

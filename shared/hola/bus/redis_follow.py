@@ -38,9 +38,12 @@ class JournalReader:
         self._link = link
         self._name = uuid.uuid4().hex
         self._lanes: dict[str, Lane] = {}
+        self._is_closed = False
 
     async def follow(self, request_id: str) -> AsyncGenerator[JournalEntry]:
         """See `hola.bus.redis_journal.RedisJournal.follow`."""
+        if self._is_closed:
+            raise BusUnavailable("the bus is closed", url=self._link.url)
         tag = self._link.keys.lane(request_id)
         name = tag if self._link.is_cluster else ""
         lane = self._lanes.get(name)
@@ -53,6 +56,7 @@ class JournalReader:
 
     async def close(self) -> None:
         """End the reading tasks and all followers. Idempotent."""
+        self._is_closed = True
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
 

@@ -129,8 +129,8 @@ class RedisLink:
 
     async def close(self) -> None:
         """Close every connection. Idempotent."""
-        for client in (self.commands, self.takes, self.follows):
-            await close_client(client)
+        clients = (self.commands, self.takes, self.follows)
+        await asyncio.gather(*map(close_client, clients), return_exceptions=True)
 
 
 def is_lost(error: BaseException) -> bool:

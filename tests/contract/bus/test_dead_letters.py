@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from hola.errors import (
@@ -156,3 +158,27 @@ async def test_a_full_queue_refuses_a_replay_and_keeps_the_letter(backend: Backe
     await bus.jobs.ack(delivery)
     await bus.jobs.replay(letter.id)
     await finish(bus)
+
+
+async def test_a_slow_reader_of_the_old_journal_does_not_get_the_new_ones_tokens(
+    backend: Backend,
+) -> None:
+    bus = backend.bus(job_idle_s=IDLE_S, max_attempts=1, follower_buffer=1)
+    await bus.jobs.publish(job())
+    assert await bus.jobs.take("a", timeout_s=0) is not None
+    for event in (started(), tokens(0), tokens(1), tokens(2)):
+        await bus.journal.append("r1", by("a", event))
+    slow = bus.journal.follow("r1")
+    first = [await anext(slow), await anext(slow)]
+    assert token_ids(first) == [0]
+    await backend.pass_time(IDLE_S + 0.05)
+    assert await bus.jobs.take("a", timeout_s=0) is None
+    [letter] = await bus.jobs.dead_letters()
+    await bus.jobs.replay(letter.id)
+    rest = []
+    with contextlib.suppress(UnknownRequest):
+        async for entry in slow:
+            rest.append(entry)
+    assert token_ids(rest) in ([], [1], [1, 2])
+    await finish(backend.bus())
+    assert token_ids(await followed(bus)) == [0, 1]
