@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import grpc
@@ -99,14 +100,14 @@ class GrpcVerifier:
         link.call.add_done_callback(lambda _: self._links.discard(link))
         return link
 
-    async def reset(self) -> None:
-        """Cut all links and the connection under them; the next use makes a new one.
+    def reset(self) -> Coroutine[None, None, None]:
+        """Part with the connection now, and await its end: all links on it are cut.
 
-        For a peer that has fallen silent: its old connection can look sound for minutes.
+        The next use makes a new one. For a peer that has fallen silent: its old connection can
+        look sound for minutes.
         """
-        if self._channel is not None:
-            channel, self._channel = self._channel, None
-            await channel.close()
+        channel, self._channel = self._channel, None
+        return _closed(channel)
 
     async def close(self) -> None:
         """Close all links, then the channel. Idempotent."""
@@ -251,6 +252,11 @@ class _GrpcLink:
 
     def _silent(self) -> HolaError:
         return SessionLost(f"the verifier did not answer within {self._answer_timeout_s:g} s")
+
+
+async def _closed(channel: grpc.aio.Channel | None) -> None:
+    if channel is not None:
+        await channel.close()
 
 
 def _understood(answer: verifier_pb2.VerifyResponse | None) -> VerifierResponse:

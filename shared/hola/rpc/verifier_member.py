@@ -80,6 +80,7 @@ class Member:
         self._timer: asyncio.TimerHandle | None = None
         self._probing: asyncio.Task[bool] | None = None
         self._resets: set[asyncio.Task[None]] = set()
+        self._connecting = 0
         self._closed = False
         self._fingerprint: str | None = None
         self._queue_depth = 0
@@ -117,12 +118,15 @@ class Member:
         if self._closed:
             raise VerifierUnavailable(f"verifier {self.address} has left", address=self.address)
         self.breaker.begin()
+        self._connecting += 1
         try:
             return await self.client.connect(timeout_s=timeout_s, patient=patient)
         except HolaError:
             self._fail()
             self._on_trouble()
             raise
+        finally:
+            self._connecting -= 1
 
     def learn(self, info: VerifierInfo) -> None:
         """What it says of itself, or the registry of it."""
@@ -233,6 +237,8 @@ class Member:
         for waiter in list(self.waiters):
             self._silence.forget(waiter)
             waiter.abandon(why)
+        if self._connecting:
+            return  # so it is not connected, and whoever waits for that learns why it is not
         reset = asyncio.create_task(self.client.reset())
         self._resets.add(reset)
         reset.add_done_callback(self._resets.discard)
