@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hola.convert import encode_job
+from hola.convert import encode_job, payloads
 from hola.errors import DuplicateRequest, Fenced, InvalidRequest, Overloaded
 from hola.types import Failure, GenerateJob
 from hola.v1 import events_pb2
@@ -246,6 +246,38 @@ async def test_a_payload_of_a_later_version_waits_for_a_newer_drafter_and_is_giv
     last = (await followed(bus, "r1"))[-1].event
     assert isinstance(last, Failure)
     assert last.reason == "PROTOCOL_VIOLATION"
+
+
+async def test_a_newer_routers_job_with_fields_unknown_here_is_taken(backend: Backend) -> None:
+    bus = backend.bus()
+    newer = events_pb2.JobEnvelope.FromString(encode_job(job("r1")) + b"\xfa\x7f\x03new")
+    newer.version = payloads.READER_VERSION
+    await backend.add_job(newer.SerializeToString())
+    delivery = await bus.jobs.take("a", timeout_s=1)
+    assert delivery is not None
+    assert delivery.job == job("r1")
+
+
+async def test_old_and_new_drafters_share_a_queue_during_a_rollout(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = backend.bus(job_idle_s=IDLE_S)
+    await bus.jobs.publish(job("r1"))
+    delivery = await bus.jobs.take("old", timeout_s=1)
+    assert delivery is not None
+    await bus.jobs.ack(delivery)
+    newer = events_pb2.JobEnvelope.FromString(encode_job(job("r1")))
+    newer.version = payloads.READER_VERSION
+    await backend.add_job(newer.SerializeToString())
+    with monkeypatch.context() as patch:
+        patch.setattr(payloads, "READER_VERSION", payloads.READER_VERSION - 1)
+        assert await bus.jobs.take("old", timeout_s=0) is None
+    await backend.pass_time(IDLE_S + 0.05)
+    taken = await bus.jobs.take("new", timeout_s=1)
+    assert taken is not None
+    assert (taken.job, taken.attempts) == (job("r1"), 2)
+    assert await backend.dead_letters() == []
+    assert not await bus.journal.has_ended("r1")
 
 
 async def test_dead_letters_are_bounded(backend: Backend) -> None:
