@@ -32,7 +32,7 @@ from hola.security.api_keys import NewKey, new_key
 from hola.security.authenticate import Authenticator, Claim
 from hola.security.caller import current_caller
 from hola.security.failures import BURST
-from hola.telemetry import Metrics
+from hola.telemetry import Metrics, current_id
 from tests.support.rpc import KINDS, KindsRig, running_kinds
 from tests.support.security import (
     AUDIENCE,
@@ -109,6 +109,18 @@ async def test_the_handler_of_a_stranger_never_runs(tmp_path: Path, kind: str) -
         await refusal(rig, kind, **shown("x"))
         await refusal(rig, kind, raw=b"\xff\xff", **shown("x"))
     assert ran == []
+
+
+async def test_log_lines_of_a_call_name_its_tenant(tmp_path: Path) -> None:
+    async def act(text: str) -> str:
+        return f"{current_id('tenant')} {current_id('caller')}"
+
+    async with front_door(act, api_keys=keys_file(tmp_path, ACME)) as rig:
+        assert await rig.call("stream_stream", **shown(ACME.text)) == [
+            f"acme key-{ACME.text[5:13]}"
+        ]
+    async with front_door(act) as rig:
+        assert await rig.call("stream_stream") == [" "]
 
 
 async def test_calls_are_counted_by_their_refusal(tmp_path: Path) -> None:
