@@ -38,6 +38,7 @@ from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.intake import Accepted, Intake
 from hola_router.naming import bus_id
+from hola_router.turnstile import Turnstile
 
 SERVICE = "router"
 DETACHED = "detached"
@@ -67,6 +68,7 @@ class Router:
         self._catalogue = catalogue
         self._intake = Intake(catalogue, clock=clock, new_id=new_id)
         self._gate = gate or Gate(bus)
+        self._turnstile = Turnstile()
         self._metrics = metrics or Metrics()
         self._metrics.active_requests.labels(SERVICE).set_function(
             lambda: self._attachments.active_requests
@@ -90,12 +92,13 @@ class Router:
         Overloaded, QuotaExceeded, BusUnavailable: nothing has been queued then.
         """
         try:
-            # In a thread: it may read a family's files, and runs a chat template.
-            accepted = await asyncio.to_thread(self._intake.read, request, tenant, timeout_s)
-            accepted = replace(accepted, is_repeat=await self._is_repeat(accepted))
-            if not accepted.is_repeat:
-                await self._admit(accepted)
-            return await self._publish(accepted)
+            async with self._turnstile.turn():
+                # In a thread: it may read a family's files, and runs a chat template.
+                accepted = await asyncio.to_thread(self._intake.read, request, tenant, timeout_s)
+                accepted = replace(accepted, is_repeat=await self._is_repeat(accepted))
+                if not accepted.is_repeat:
+                    await self._admit(accepted)
+                return await self._publish(accepted)
         except HolaError as error:
             self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
             raise
@@ -235,7 +238,8 @@ class Router:
         check_request_id(request_id)
         known = bus_id(tenant, request_id)
         try:
-            owner = await self._bus.journal.owner(known)
+            async with self._turnstile.turn():
+                owner = await self._bus.journal.owner(known)
         except UnknownRequest:
             owner = ""
         if owner != tenant:

@@ -18,6 +18,7 @@ from hola.errors import HolaError, InvalidRequest
 from hola.rpc.channel import REQUEST_ID_KEY
 from hola.rpc.errors import DETAILS_KEY, MAX_MESSAGE_CHARS, code_of, status_details
 from hola.rpc.gate import Gate
+from hola.rpc.unread import status_taken, write_within
 from hola.telemetry import Metrics, bind_ids, current_id, get_logger
 
 log = get_logger(__name__)
@@ -43,9 +44,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     back in the trailing metadata. `gate` says who calls before the handler runs.
     """
 
-    def __init__(self, metrics: Metrics, gate: Gate) -> None:
+    def __init__(self, metrics: Metrics, gate: Gate, *, unread_s: float) -> None:
+        """A client that leaves a stream unread for `unread_s` seconds loses it."""
         self._metrics = metrics
         self._gate = gate
+        self._unread_s = unread_s
 
     async def intercept_service(
         self,
@@ -58,7 +61,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None
         kind, make = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
         behaviour = getattr(handler, kind)
-        call = _Call(handler_call_details.method, self._metrics, self._gate)
+        call = _Call(handler_call_details.method, self._metrics, self._gate, self._unread_s)
         wrap = call.stream if inspect.isasyncgenfunction(behaviour) else call.single
         return make(
             wrap(behaviour),
@@ -70,10 +73,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """One call's wrapping: the same guard around a coroutine or an async generator."""
 
-    def __init__(self, method: str, metrics: Metrics, gate: Gate) -> None:
+    def __init__(self, method: str, metrics: Metrics, gate: Gate, unread_s: float) -> None:
         self._method = method
         self._metrics = metrics
         self._gate = gate
+        self._unread_s = unread_s
         self._code = grpc.StatusCode.OK
 
     def single(self, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
@@ -89,16 +93,16 @@ class _Call:
         return guarded
 
     def stream(self, behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Any:
-        async def guarded(request: Any, context: Context) -> AsyncGenerator[Any, None]:
+        async def guarded(request: Any, context: Context) -> None:
             with self._observed(context):
                 try:
                     caller = await self._gate.caller(self._method, context)
                     with self._gate.admitted(caller):
                         async with aclosing(behaviour(_well_formed(request), context)) as responses:
                             async for response in responses:
-                                yield response
+                                await write_within(context, response, self._unread_s)
                 except Exception as error:
-                    await self._abort(context, error)
+                    await status_taken(self._abort(context, error))
 
         return guarded
 
@@ -111,7 +115,7 @@ class _Call:
         started = time.monotonic()
         try:
             yield
-        except (asyncio.CancelledError, GeneratorExit):
+        except asyncio.CancelledError:
             self._code = grpc.StatusCode.CANCELLED
             raise
         finally:

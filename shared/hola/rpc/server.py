@@ -84,7 +84,7 @@ class RpcServer:
         """Bind and serve. Raises ConfigError when an address or a certificate cannot be used."""
         gate = Gate(self._authenticator, self._settings.max_calls_per_tenant)
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics, gate)],
+            interceptors=[CallInterceptor(self._metrics, gate, unread_s=self._settings.unread_s)],
             options=self._options(),
             maximum_concurrent_rpcs=self._settings.max_calls,
         )
