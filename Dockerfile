@@ -34,9 +34,9 @@ ENV PATH=/opt/hola/bin:$PATH \
     HOLA_MODELS_DIR=/models
 USER 10001:10001
 EXPOSE 7070 7071 7072 7073
-# Asks the standard gRPC health service of whichever service runs here, on the port it was told to listen on.
+# Asks the gRPC health service of whichever service runs here: on its plaintext health port, where it has one.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, grpc; from grpc_health.v1 import health_pb2 as pb, health_pb2_grpc as rpc; port = os.environ.get('HOLA_LISTEN', ':7070').rpartition(':')[2]; status = rpc.HealthStub(grpc.insecure_channel('127.0.0.1:' + port)).Check(pb.HealthCheckRequest(), timeout=2).status; raise SystemExit(status != pb.HealthCheckResponse.SERVING)"]
+    CMD ["python", "-c", "import os, grpc; from grpc_health.v1 import health_pb2 as pb, health_pb2_grpc as rpc; port = (os.environ.get('HOLA_HEALTH_LISTEN') or os.environ.get('HOLA_LISTEN', ':7070')).rpartition(':')[2]; status = rpc.HealthStub(grpc.insecure_channel('127.0.0.1:' + port)).Check(pb.HealthCheckRequest(), timeout=2).status; raise SystemExit(status != pb.HealthCheckResponse.SERVING)"]
 CMD ["hola", "node"]
 
 FROM runtime AS full

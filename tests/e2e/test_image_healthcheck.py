@@ -36,14 +36,23 @@ def server():
     server.stop(None).wait()
 
 
-def run(command: list[str], port: int) -> int:
-    environment = os.environ | {"HOLA_LISTEN": f"0.0.0.0:{port}"}
+def run(command: list[str], port: int, **settings: str) -> int:
+    environment = os.environ | {"HOLA_LISTEN": f"0.0.0.0:{port}", **settings}
     return subprocess.run(command, env=environment, capture_output=True, timeout=30).returncode
 
 
 def test_a_serving_service_is_healthy(command, server):
     _, port = server
     assert run(command, port) == 0
+
+
+def test_the_health_port_is_asked_where_there_is_one(command, server):
+    _, port = server
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        other = held.getsockname()[1]
+        assert run(command, other, HOLA_HEALTH_LISTEN=f"127.0.0.1:{port}") == 0
+        assert run(command, port, HOLA_HEALTH_LISTEN=f"127.0.0.1:{other}") != 0
 
 
 def test_a_service_that_does_not_serve_is_not(command, server):

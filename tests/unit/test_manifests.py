@@ -93,15 +93,23 @@ def test_no_service_link_becomes_an_unknown_setting(name):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_probes_ask_the_port_the_service_listens_on(name):
+def test_probes_ask_the_health_port_and_clients_the_other(name):
     (container,) = pods()[name]["containers"]
     port = int(DEFAULT_LISTEN[name].rpartition(":")[2])
     assert environment(name)["HOLA_LISTEN"] == f"0.0.0.0:{port}"
+    health = int(environment(name)["HOLA_HEALTH_LISTEN"].removeprefix("0.0.0.0:"))
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["grpc"] == {"port": port}
+        assert container[probe]["grpc"] == {"port": health}
+    assert {"name": "health", "containerPort": health} in container["ports"]
     assert {"name": "grpc", "containerPort": port} in container["ports"]
     (exposed,) = of_kind("Service")[name]["spec"]["ports"]
     assert exposed["port"] == port
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_health_check_of_a_container_is_its_own(name):
+    settings = load_settings(COMPOSE["services"][name]["environment"])
+    assert settings.health_listen == "127.0.0.1:7080"
 
 
 @pytest.mark.parametrize("name", OURS)
