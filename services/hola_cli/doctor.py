@@ -39,7 +39,7 @@ EXTRAS = {
         ("torch", "transformers", "onnxruntime_genai", "onnx"),
         "adding Hugging Face checkpoints, scale models",
     ),
-    "retrieval": (("usearch",), "searching more than 10,000 vectors quickly"),
+    "retrieval": (("usearch", "pypdf"), "reading PDF, searching many vectors quickly"),
     "weaviate": (("weaviate",), "retrieval from Weaviate"),
     "otel": (("opentelemetry",), "traces"),
 }

@@ -16,14 +16,17 @@ from hola_cli import (
     bench,
     certs,
     chat,
+    collections,
     dead_letters,
     doctor,
     embedder,
     generate,
     health,
+    ingest,
     keys,
     models,
     requests,
+    search,
     serve,
 )
 from hola_cli.trouble import line_of
@@ -107,6 +110,9 @@ app.command("cancel")(requests.cancel)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")
 app.add_typer(embedder.app, name="embedder")
+app.command("ingest")(ingest.command)
+app.command("search")(search.command)
+app.add_typer(collections.app, name="collections")
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
 app.add_typer(certs.app, name="certs")

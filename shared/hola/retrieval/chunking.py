@@ -22,10 +22,9 @@ _HEADING_JOINER = " > "
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Text that is not cut again, the page it stands on, and what joins it to the one before."""
+    """Text that is not cut again, and what joins it to the one before."""
 
     text: str
-    page: int
     joiner: str
 
 
@@ -37,7 +36,7 @@ def chunk_document(
 ) -> tuple[Chunk, ...]:
     """Cut a document into chunks of at most `max_chars` characters.
 
-    A chunk never spans two headings. Blocks are joined while they fit; one that does not fit is cut
+    A chunk never spans two headings or pages. Blocks are joined while they fit; one that does not fit is cut
     between sentences, a sentence between words, a word anywhere. A chunk that goes on with its
     section begins with up to `overlap_chars` of whole pieces from the end of the one before.
     Nothing but white space is lost. Raises InvalidRequest for impossible sizes.
@@ -47,7 +46,7 @@ def chunk_document(
     if not 0 <= overlap_chars <= max_chars // 2:
         raise InvalidRequest("overlap must be 0 to half a chunk", field="overlap_chars")
     chunks: list[Chunk] = []
-    for heading, blocks in groupby(document.blocks, key=lambda block: block.heading):
+    for (heading, page), blocks in groupby(document.blocks, key=_section):
         pieces = [piece for block in blocks for piece in _pieces(block, max_chars)]
         for packed in _pack(pieces, max_chars, overlap_chars):
             chunks.append(
@@ -55,7 +54,7 @@ def chunk_document(
                     text=_joined(packed),
                     title=document.title,
                     heading=_HEADING_JOINER.join(heading),
-                    page=packed[0].page,
+                    page=page,
                 )
             )
     return tuple(chunks)
@@ -69,17 +68,21 @@ def digest_of(chunks: Sequence[Chunk]) -> str:
     return digest.hexdigest()
 
 
+def _section(block: Block) -> tuple[tuple[str, ...], int]:
+    return block.heading, block.page
+
+
 def _pieces(block: Block, max_chars: int) -> Iterator[_Piece]:
     """A block as one piece if it fits, else its sentences, each cut where it does not fit."""
     text = block.text.strip()
     if len(text) <= max_chars:
         if text:
-            yield _Piece(text, block.page, PARAGRAPH)
+            yield _Piece(text, PARAGRAPH)
         return
     joiner = PARAGRAPH
     for sentence, follows_line in _sentences(text):
         for part in _cut(sentence, max_chars):
-            yield _Piece(part, block.page, joiner)
+            yield _Piece(part, joiner)
             joiner = " "
         joiner = "\n" if follows_line else " "
 

@@ -66,12 +66,18 @@ class DocumentStore(Protocol):
         """
         ...
 
-    async def delete(self, tenant: str, name: str, source: str) -> Changes:
-        """Remove a source and its parts (`source#...`). No error where there is none."""
+    async def delete(self, tenant: str, name: str, source: str, *, parts: bool = True) -> Changes:
+        """Remove a source and, with `parts`, all `source#...`. No error where there is none."""
         ...
 
     async def digests(self, tenant: str, name: str, sources: Sequence[str]) -> dict[str, str]:
         """The digest of each of these sources that is there."""
+        ...
+
+    async def sources(
+        self, tenant: str, name: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> tuple[str, ...]:
+        """Up to `limit` sources that begin with `prefix` and come after `after`, in order."""
         ...
 
     async def known(self, tenant: str, name: str, chunk_ids: Sequence[str]) -> set[str]:

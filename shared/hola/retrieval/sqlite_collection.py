@@ -71,15 +71,20 @@ class SqliteCollection:
                 connection, documents, vectors, needs_vectors=bool(self._facts.dimensions)
             )
 
-    def delete(self, source: str) -> Changes:
-        """Remove a source and its parts in one transaction."""
+    def delete(self, source: str, *, parts: bool) -> Changes:
+        """Remove a source, with or without its parts, in one transaction."""
         with self._writing() as connection:
-            return sqlite_write.delete(connection, source)
+            return sqlite_write.delete(connection, source, parts=parts)
 
     def digests(self, sources: Sequence[str]) -> dict[str, str]:
         """Digests of those sources that are there."""
         with self._reading() as connection:
             return sqlite_read.digests(connection, sources)
+
+    def sources(self, prefix: str, after: str, limit: int) -> tuple[str, ...]:
+        """Sources with a prefix, in order."""
+        with self._reading() as connection:
+            return sqlite_read.sources(connection, prefix, after, limit)
 
     def known(self, chunk_ids: Sequence[str]) -> set[str]:
         """Those of the chunks that are there."""

@@ -60,6 +60,16 @@ def digests(connection: sqlite3.Connection, sources: Sequence[str]) -> dict[str,
     return dict(_in_batches(connection, sql, sources))
 
 
+def sources(connection: sqlite3.Connection, prefix: str, after: str, limit: int) -> tuple[str, ...]:
+    """Up to `limit` sources that begin with `prefix` and come after `after`, in order."""
+    rows = connection.execute(
+        "SELECT source FROM documents WHERE source > ?1 AND source >= ?2"
+        " AND substr(source, 1, length(?2)) = ?2 ORDER BY source LIMIT ?3",
+        (after, prefix, limit),
+    )
+    return tuple(row[0] for row in rows)
+
+
 def known(connection: sqlite3.Connection, chunk_ids: Sequence[str]) -> set[str]:
     """Those of these chunk ids that are there."""
     sql = "SELECT digest FROM chunks WHERE digest IN ({})"

@@ -86,15 +86,22 @@ class SqliteStore:
         check_documents(documents)
         return await self._on(tenant, name, lambda opened: opened.put(documents, vectors or {}))
 
-    async def delete(self, tenant: str, name: str, source: str) -> Changes:
+    async def delete(self, tenant: str, name: str, source: str, *, parts: bool = True) -> Changes:
         """See DocumentStore; one transaction."""
         check_sources([source])
-        return await self._on(tenant, name, lambda opened: opened.delete(source))
+        return await self._on(tenant, name, lambda opened: opened.delete(source, parts=parts))
 
     async def digests(self, tenant: str, name: str, sources: Sequence[str]) -> dict[str, str]:
         """See DocumentStore."""
         check_sources(sources)
         return await self._on(tenant, name, lambda opened: opened.digests(sources))
+
+    async def sources(
+        self, tenant: str, name: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> tuple[str, ...]:
+        """See DocumentStore."""
+        check_page(limit)
+        return await self._on(tenant, name, lambda opened: opened.sources(prefix, after, limit))
 
     async def known(self, tenant: str, name: str, chunk_ids: Sequence[str]) -> set[str]:
         """See DocumentStore."""

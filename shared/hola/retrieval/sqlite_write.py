@@ -49,12 +49,12 @@ def put(
     return Changes(documents=len(documents), chunks_added=added, chunks_removed=removed)
 
 
-def delete(connection: sqlite3.Connection, source: str) -> Changes:
-    """Remove a source and its parts."""
+def delete(connection: sqlite3.Connection, source: str, *, parts: bool) -> Changes:
+    """Remove a source and, with `parts`, all `source#...`."""
     # "$" follows "#": every name that begins with `source#` lies between the two.
     rows = connection.execute(
-        "SELECT source FROM documents WHERE source = ? OR (source >= ? AND source < ?)",
-        (source, f"{source}#", f"{source}$"),
+        "SELECT source FROM documents WHERE source = ?1 OR (?4 AND source >= ?2 AND source < ?3)",
+        (source, f"{source}#", f"{source}$", parts),
     ).fetchall()
     freed: set[int] = set()
     for (name,) in rows:

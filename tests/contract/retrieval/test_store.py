@@ -81,6 +81,24 @@ async def test_deleting_a_source_deletes_its_parts_and_no_others(notes):
     assert kept == {"F#1", "coffee.md", "f%", "f2", "fo#1", "tea.md"}
 
 
+async def test_deleting_without_parts_keeps_them(notes):
+    await notes.put(A, "notes", [document("f", "whole"), document("f#1", "part")])
+    assert (await notes.delete(A, "notes", "f", parts=False)).documents == 1
+    assert await notes.digests(A, "notes", ["f", "f#1"]) == {"f#1": document("", "part").digest}
+
+
+async def test_sources_are_listed_by_prefix_in_pages(notes):
+    names = ["a/1", "a/2", "a/3", "a2", "A/1", "a%1", "b"]
+    await notes.put(A, "notes", [document(name, name) for name in names])
+    assert await notes.sources(A, "notes", prefix="a/") == ("a/1", "a/2", "a/3")
+    assert await notes.sources(A, "notes", prefix="a/", limit=2) == ("a/1", "a/2")
+    assert await notes.sources(A, "notes", prefix="a/", after="a/2") == ("a/3",)
+    assert await notes.sources(A, "notes", prefix="a%") == ("a%1",)
+    assert await notes.sources(A, "notes") == tuple(sorted([*names, "coffee.md", "tea.md"]))
+    with pytest.raises(InvalidRequest):
+        await notes.sources(A, "notes", limit=0)
+
+
 async def test_deleting_what_is_not_there_changes_nothing(notes):
     assert await notes.delete(A, "notes", "nowhere.md") == Changes()
 
@@ -162,6 +180,7 @@ FORBIDDEN = {
     "put": lambda store: store.put(B, "notes", [TEA]),
     "delete": lambda store: store.delete(B, "notes", "tea.md"),
     "digests": lambda store: store.digests(B, "notes", ["tea.md"]),
+    "sources": lambda store: store.sources(B, "notes"),
     "known": lambda store: store.known(B, "notes", [TEA.chunks[0].id]),
     "page": lambda store: store.page(B, "notes"),
     "search": lambda store: store.search(B, "notes", Query(text="tea")),

@@ -1,0 +1,239 @@
+"""`hola collections`: what collections there are, what is in them, copying and deleting."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from hola.config import Settings
+from hola.errors import InvalidRequest
+from hola.retrieval.copying import Place, copy_collection
+from hola.retrieval.data_dir import data_dir
+from hola.retrieval.sqlite_store import SqliteStore
+from hola.retrieval.types import Changes, Collection
+from hola_cli.flatten import flat
+from hola_cli.jsonform import dump
+from hola_cli.knowledge import EmbedderOption, StoreOptions, opened, retrieval_settings
+from hola_cli.options import JsonOption, ModelsDirOption
+
+app = typer.Typer(no_args_is_help=True, help="List, inspect, copy and delete collections.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A collection.")]
+_SHOWN_SOURCES = 20
+MIB = 2**20
+
+
+@app.command("list")
+@flat
+def list_collections(where: StoreOptions, json: JsonOption = False) -> None:
+    """Name a tenant's collections.
+
+    Examples:
+
+    `hola collections list`
+    """
+
+    async def work() -> tuple[Collection, ...]:
+        async with opened(_settings(where)) as (store, _):
+            return await store.collections(where.tenant)
+
+    held = asyncio.run(work())
+    if json:
+        dump(held)
+        return
+    if not held:
+        folder = data_dir(_settings(where))
+        print(f"no collection of tenant {where.tenant} in {folder}; `hola ingest` makes one")
+        return
+    table = Table("collection", "documents", "chunks", "MiB", "embedder")
+    for one in held:
+        mib = f"{one.bytes / MIB:.1f}"
+        table.add_row(one.name, f"{one.documents:,}", f"{one.chunks:,}", mib, _embedder(one))
+    Console(highlight=False).print(table)
+
+
+@app.command("show")
+@flat
+def show(name: NameArgument, where: StoreOptions, json: JsonOption = False) -> None:
+    """Show what a collection holds: counts, embedder, and its sources.
+
+    Examples:
+
+    `hola collections show work`
+
+    `hola collections show work --json`
+    """
+
+    async def work() -> tuple[Collection, list[str]]:
+        sources: list[str] = []
+        async with opened(_settings(where)) as (store, _):
+            held = await store.collection(where.tenant, name)
+            while page := await store.sources(
+                where.tenant, name, after=sources[-1] if sources else ""
+            ):
+                sources += page
+                if not json:
+                    break
+            return held, sources
+
+    held, sources = asyncio.run(work())
+    if json:
+        dump({**asdict(held), "sources": sources})
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]{held.name}[/bold] of tenant {escape(held.tenant)}")
+    console.print(
+        f"{held.documents:,} documents, {held.chunks:,} chunks, {held.bytes / MIB:.1f} MiB, "
+        f"{_embedder(held)}"
+    )
+    for source in sources[:_SHOWN_SOURCES]:
+        console.print(f"  {escape(source)}")
+    if held.documents > _SHOWN_SOURCES:
+        console.print(f"  and {held.documents - _SHOWN_SOURCES:,} more (--json names them all)")
+
+
+@app.command("delete")
+@flat
+def delete(
+    name: NameArgument,
+    where: StoreOptions,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="Only this source and its parts (`SOURCE#...`), not the collection.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a source, or a whole collection after asking.
+
+    Examples:
+
+    `hola collections delete work --source /srv/handbook/old.md`
+
+    `hola collections delete work --yes`
+    """
+    if source is None and not yes:
+        if not sys.stdin.isatty():
+            raise InvalidRequest("deleting a collection needs --yes here", field="yes")
+        typer.confirm(f"Delete collection {name} of tenant {where.tenant}?", abort=True)
+
+    async def work() -> Changes | None:
+        async with opened(_settings(where)) as (store, _):
+            if source is not None:
+                return await store.delete(where.tenant, name, source)
+            await store.drop(where.tenant, name)
+            return None
+
+    changes = asyncio.run(work())
+    if changes is None:
+        print(f"deleted {name}")
+    else:
+        print(f"{name}: {changes.documents} deleted, {changes.chunks_removed} chunks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """Where a copy goes, and whose vectors it has."""
+
+    to_tenant: Annotated[
+        str | None,
+        typer.Option("--to-tenant", metavar="NAME", help="Whose the copy is. Default: the same."),
+    ] = None
+    to_data_dir: Annotated[
+        str | None,
+        typer.Option("--to-data-dir", metavar="DIR", help="Its folder. Default: the same."),
+    ] = None
+    reembed: Annotated[
+        bool,
+        typer.Option(
+            "--reembed", help="Make the vectors anew with the embedder here, or none without one."
+        ),
+    ] = False
+    embedder: EmbedderOption = None
+    models_dir: ModelsDirOption = None
+
+    def settings(self, where: StoreOptions) -> Settings:
+        """HOLA_* under these options; no embedder where none is needed. Raises ConfigError."""
+        return retrieval_settings(
+            embedder=self.embedder if self.reembed else "none",
+            models_dir=self.models_dir,
+            data_dir=where.data_dir,
+        )
+
+
+@app.command("copy")
+@flat
+def copy(
+    name: NameArgument,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The copy's name.")],
+    where: StoreOptions,
+    how: CopyOptions,
+) -> None:
+    """Copy a collection; with --reembed this is how it changes its embedder.
+
+    Documents are added to a target that is there, in place of equal sources.
+
+    Examples:
+
+    `hola collections copy work work-bge --reembed --embedder bge`
+
+    `hola collections copy work work --to-data-dir /mnt/backup`
+    """
+    folder = Path(how.to_data_dir).expanduser() if how.to_data_dir else None
+    held = asyncio.run(_copy(Where(name, target, folder), where, how))
+    print(f"{held.name}: {held.documents} documents, {held.chunks} chunks, {_embedder(held)}")
+
+
+class Where(NamedTuple):
+    """A copy's two names, and the other's folder if it is not the same."""
+
+    source: str
+    target: str
+    folder: Path | None
+
+
+async def _copy(names: Where, where: StoreOptions, how: CopyOptions) -> Collection:
+    async with opened(how.settings(where)) as (store, embedder):
+        other = SqliteStore(names.folder) if names.folder else store
+        try:
+            source = Place(store, where.tenant, names.source)
+            target = Place(other, how.to_tenant or where.tenant, names.target)
+            total = (await store.collection(where.tenant, names.source)).documents
+            with _bar(names.source, total) as bar:
+                return await copy_collection(
+                    source,
+                    target,
+                    reembed=how.reembed,
+                    embedder=embedder,
+                    progress=lambda count: bar.advance(bar.task_ids[0], count),
+                )
+        finally:
+            await other.close()
+
+
+def _bar(name: str, total: int) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty())
+    bar.add_task(f"copying {name}", total=total)
+    return bar
+
+
+def _settings(where: StoreOptions) -> Settings:
+    return retrieval_settings(embedder="none", data_dir=where.data_dir)
+
+
+def _embedder(held: Collection) -> str:
+    return held.embedder or "no embedder (BM25 alone)"

@@ -1,0 +1,252 @@
+"""`hola ingest`: files into a collection, with a progress bar and one line for each that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from hola.errors import HolaError, InvalidRequest
+from hola.retrieval.chunking import DEFAULT_MAX_CHARS, DEFAULT_OVERLAP_CHARS
+from hola.retrieval.ingest import Ingested, Ingester, Outcome
+from hola.retrieval.ports import DocumentStore
+from hola.retrieval.readers.files import Found, Read, Reader, find_files
+from hola.retrieval.readers.limits import MIB, Limits
+from hola_cli.flatten import flat
+from hola_cli.jsonform import dump
+from hola_cli.knowledge import KnowledgeOptions, opened
+from hola_cli.options import JsonOption
+
+STDIN = "-"
+
+
+class FormatName(enum.StrEnum):
+    """Values of --format."""
+
+    text = "text"
+    markdown = "markdown"
+    html = "html"
+    pdf = "pdf"
+    jsonl = "jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """How files are read and cut."""
+
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="NAME",
+            help="What the one path is called in the collection. Default: its absolute path; "
+            "`stdin` for `-`.",
+        ),
+    ] = None
+    form: Annotated[
+        FormatName | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="text, markdown, html, pdf or jsonl. Default: by the file's name; text for others "
+            "and for `-`.",
+        ),
+    ] = None
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Delete what came from these paths before and is not there any more. Nothing is "
+            "deleted when a file failed.",
+        ),
+    ] = False
+    chunk_chars: Annotated[
+        int,
+        typer.Option("--chunk-chars", metavar="N", min=40, help="Most characters of a chunk."),
+    ] = DEFAULT_MAX_CHARS
+    overlap_chars: Annotated[
+        int,
+        typer.Option(
+            "--overlap-chars", metavar="N", min=0, help="Most that a chunk repeats of the last."
+        ),
+    ] = DEFAULT_OVERLAP_CHARS
+    max_mb: Annotated[
+        int,
+        typer.Option(
+            "--max-mb",
+            metavar="N",
+            min=1,
+            help="Largest document, MiB unpacked; files of JSON lines may be of any size.",
+        ),
+    ] = 64
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of everything so far."""
+
+    added: int = 0
+    unchanged: int = 0
+    pruned: int = 0
+    chunks: int = 0
+    failed: list[dict[str, str]] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def count(self, one: Ingested) -> None:
+        """Count one document."""
+        self.seen.add(one.source)
+        if one.error is not None:
+            facts = {"source": one.source, "reason": one.error.reason, "message": one.error.message}
+            self.failed.append(facts)
+            return
+        self.chunks += one.chunks
+        self.added += one.outcome is Outcome.ADDED
+        self.unchanged += one.outcome is Outcome.UNCHANGED
+
+
+@flat
+def command(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Files or folders; `-` reads standard input."),
+    ],
+    how: IngestOptions,
+    what: KnowledgeOptions,
+    json: JsonOption = False,
+) -> None:
+    """Read text, Markdown, HTML, PDF or JSON lines into a collection, made if it is not there.
+
+    What has not changed is left alone, so this may be run again at any time. A file that cannot be
+    read gives one line on stderr and exit code 1; the others are ingested.
+
+    Examples:
+
+    `hola ingest ./handbook --collection work`
+
+    `curl -s https://example.com | hola ingest - --format html --source example.com`
+
+    `hola ingest corpus.jsonl.gz --prune --json`
+    """
+    if how.source is not None and len(paths) > 1:
+        raise InvalidRequest("--source names one path, not several", field="source")
+    tally = asyncio.run(_ingest(paths, how, what, quiet=json))
+    if json:
+        facts = {name: getattr(tally, name) for name in ("added", "unchanged", "pruned", "chunks")}
+        dump({"collection": what.collection, **facts, "failed": tally.failed})
+    else:
+        pruned = f", {tally.pruned} pruned" if tally.pruned else ""
+        print(
+            f"{what.collection}: {tally.added} added, {tally.unchanged} unchanged{pruned}, "
+            f"{len(tally.failed)} failed; {tally.chunks} chunks"
+        )
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+async def _ingest(
+    paths: list[str], how: IngestOptions, what: KnowledgeOptions, *, quiet: bool
+) -> Tally:
+    tally = Tally()
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("files, {task.fields[embedded]} chunks embedded"),
+    )  # fmt: skip
+    shown = not quiet and sys.stderr.isatty()
+    async with opened(what.settings()) as (store, embedder):
+        with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(escape(what.collection), total=None, embedded=0)
+            embedded = 0
+
+            def count_embedded(chunks: int) -> None:
+                nonlocal embedded
+                embedded += chunks
+                bar.update(task, embedded=embedded)
+
+            ingester = Ingester(
+                store,
+                embedder,
+                max_chars=how.chunk_chars,
+                overlap_chars=how.overlap_chars,
+                embedded=count_embedded,
+            )
+            await ingester.open(what.tenant, what.collection)
+            found, missing = await asyncio.to_thread(_find, paths, how)
+            bar.update(task, total=len(found))
+            limits = Limits(file_bytes=how.max_mb * MIB)
+            with Reader(limits) as reader:
+                documents = _read(reader, found, missing, how, lambda: bar.advance(task))
+                async for one in ingester.ingest(what.tenant, what.collection, documents):
+                    tally.count(one)
+                    if one.error is not None and not quiet:
+                        console.print(f"[red]failed:[/red] {escape(one.error.message)}")
+        if how.prune and not tally.failed:
+            names = [_called(path, how) for path in paths]
+            tally.pruned = await _prune(store, what, names, tally.seen)
+    return tally
+
+
+def _find(paths: list[str], how: IngestOptions) -> tuple[list[Found], list[HolaError]]:
+    """Files to read, and the paths where nothing is."""
+    found: list[Found] = []
+    missing: list[HolaError] = []
+    for path in paths:
+        if path == STDIN:
+            found.append(Found(Path(STDIN), _called(path, how)))
+            continue
+        try:
+            found += find_files(Path(path), _called(path, how))
+        except HolaError as error:
+            missing.append(error)
+    return found, missing
+
+
+def _called(path: str, how: IngestOptions) -> str:
+    if how.source is not None:
+        return how.source
+    return "stdin" if path == STDIN else os.path.abspath(path)
+
+
+def _read(
+    reader: Reader,
+    found: list[Found],
+    missing: list[HolaError],
+    how: IngestOptions,
+    advance: Callable[[], None],
+) -> Iterator[Read]:
+    """Everything in the files; blocking, for the ingester's thread."""
+    yield from missing
+    form = how.form.value if how.form else None
+    for entry in found:
+        if str(entry.path) == STDIN:
+            yield from reader.read_open(sys.stdin.buffer, entry.source, form or "text")
+        else:
+            yield from reader.read(entry, form)
+        advance()
+
+
+async def _prune(
+    store: DocumentStore, what: KnowledgeOptions, names: list[str], seen: set[str]
+) -> int:
+    """Delete sources of these paths that were not seen; how many there were."""
+    pruned = 0
+    for prefix in (start for name in names for start in (name, f"{name}/", f"{name}#")):
+        after = ""
+        while page := await store.sources(what.tenant, what.collection, prefix=prefix, after=after):
+            after = page[-1]
+            whole = prefix in names  # the bare name begins others' names too
+            for source in page:
+                if source not in seen and (source == prefix or not whole):
+                    await store.delete(what.tenant, what.collection, source, parts=False)
+                    pruned += 1
+    return pruned

@@ -1,0 +1,1 @@
+"""Files into documents: text, Markdown, HTML, PDF and JSON lines, whatever is in them."""
