@@ -37,7 +37,7 @@ class VerifierApp:
         self, settings: Settings, metrics: Metrics, target: Target | None, bus: Bus | None
     ) -> None:
         self._settings = settings
-        self._metrics = metrics
+        self.metrics = metrics
         self._target = target
         self._bus = bus
         self._opened = AsyncExitStack()
@@ -83,7 +83,7 @@ class VerifierApp:
             spare_s=self._settings.session_ttl_s * _SPARE_SHARE,
             queue_limit=self._settings.queue_limit,
         )
-        self._host = VerifierHost(target, worker, limits, metrics=self._metrics)
+        self._host = VerifierHost(target, worker, limits, metrics=self.metrics)
         self._opened.push_async_callback(self._host.close, max(1.0, self._settings.drain_s))
         sweeper = asyncio.create_task(self._host.run())
         self._opened.callback(sweeper.cancel)
@@ -92,7 +92,7 @@ class VerifierApp:
         """`open`, then serve, then announce it where HOLA_ADVERTISE says so."""
         await self.open()
         listen = self._settings.listen_on("verifier")
-        self._server = RpcServer(listen, self.services, self._settings, self._metrics)
+        self._server = RpcServer(listen, self.services, self._settings, self.metrics)
         await self._server.start()
         if self._settings.advertise:
             self._announce()

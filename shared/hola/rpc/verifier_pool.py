@@ -135,16 +135,15 @@ class VerifierPool:
     def lost(self, link: PoolLink, error: HolaError) -> HolaError:
         """The session cannot go on here; what its owner is to be told.
 
-        What another verifier may do better is a SessionLost, until all have been tried.
+        What another verifier may do better is a SessionLost, until all have had their chances.
         """
-        self._trouble.note(link.session_id, link.address)
-        failed = self._trouble.of(link.session_id)
-        others = [address for address in self._roster.members if address not in failed]
-        own = isinstance(error, _ITS_OWN) or type(error) is HolaError
-        if own and link.session_id and others:
-            log.warning("verifier_refused", address=link.address, reason=error.reason)
-            return SessionLost(f"verifier {link.address}: {error.reason}: {error.message}")
-        return error
+        if not (isinstance(error, _ITS_OWN) or type(error) is HolaError):
+            self._trouble.note(link.session_id, link.address)
+            return error
+        if self._trouble.refused(link.session_id, link.address, self._roster.members):
+            return error
+        log.warning("verifier_refused", address=link.address, reason=error.reason)
+        return SessionLost(f"verifier {link.address}: {error.reason}: {error.message}")
 
     def has_equal(self, link: PoolLink, fingerprint: str) -> bool:
         """Whether another sound address of these numerics could take the session."""

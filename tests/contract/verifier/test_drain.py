@@ -10,7 +10,7 @@ import pytest
 from hola.errors import SessionMoved
 from hola.speculation.verifier_session import PREFILL_CHUNK_TOKENS
 from hola.types import DraftBlock
-from tests.support.verifier import PROMPT, Rig, ask, eventually, plain, reference
+from tests.support.verifier import PROMPT, Rig, ask, eventually, plain, reference, running_verifier
 
 LONG_PROMPT = tuple(index % 256 for index in range(20 * PREFILL_CHUNK_TOKENS))
 
@@ -24,6 +24,9 @@ async def test_an_idle_session_is_ended_at_once_and_its_cache_freed(rig: Rig) ->
             await link.receive()
     await eventually(lambda: rig.engine.closed_sessions == 1, "its cache is freed")
     assert rig.app.host.info().kv_bytes == 0
+    value = rig.app.metrics.registry.get_sample_value
+    assert value("hola_verifier_draining") == 1
+    assert value("hola_verifier_sessions_closed_total", {"why": "moved"}) == 1
 
 
 async def test_an_answer_under_way_still_comes(rig: Rig) -> None:
@@ -84,8 +87,6 @@ async def test_streams_that_will_not_go_are_left_after_the_time(rig: Rig) -> Non
 async def test_the_session_goes_on_at_another_verifier(
     start: Callable[..., Awaitable[Rig]], rig: Rig, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from tests.support.verifier import running_verifier
-
     truth = reference(rig.engine, 10)
     link = await rig.opened()
     await plain(link, 4)

@@ -117,6 +117,28 @@ def test_trouble_is_kept_per_session_until_it_is_over() -> None:
     assert trouble.of("s1") == ()
 
 
+@pytest.mark.parametrize(
+    ("known", "refusing", "words"),
+    [
+        ("a", "a", [True]),
+        ("ab", "ab", [False, True]),
+        ("abc", "abc", [False, False, True]),
+        ("ab", "aaa", [False, False, True]),
+        ("abc", "aaaaa", [False, False, False, False, True]),
+        ("abc", "abab", [False, False, False, True]),
+        ("b", "a", [False]),
+    ],
+)
+def test_a_refusal_is_final_once_all_have_had_their_chance(
+    known: str, refusing: str, words: list[bool]
+) -> None:
+    trouble = Trouble()
+    assert [trouble.refused("s", address, known) for address in refusing] == words
+    trouble.over("s")
+    assert trouble.refused("s", refusing[0], known) == words[0]
+    assert trouble.refused("", "a", known)
+
+
 OPEN = Open(session_id="s", model="m", tokenizer_fingerprint="t", prompt=(1,))
 OPENED = Opened(fingerprint="f", exactness=Exactness.EXACT, context_length=8, eos_token_ids=(0,))
 BLOCK = DraftBlock(round=3, base_position=4, tokens=(1, 2, 3), committed_tokens=1)
