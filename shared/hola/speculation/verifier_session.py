@@ -177,7 +177,9 @@ class VerifierSession:
 
     def _check_block(self, block: DraftBlock) -> None:
         produced = len(self._sequence) - self._prompt_tokens
-        if self._last is not None and self._last[1].finished:
+        if not self._sequence:
+            problem = "nothing has been opened"
+        elif self._last is not None and self._last[1].finished:
             problem = "the text has ended"
         elif block.round != self.rounds + 1:
             problem = f"round {block.round} after round {self.rounds}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hola.errors import EngineFailure, PromptTooLong, VerifierUnavailable
@@ -249,10 +251,7 @@ class TestTheEnd:
         session = local((C, E, D))
         session.start()
         alone(session, 1)
-        opened = OPENED.__class__(
-            fingerprint="f1", exactness=Exactness.EXACT, context_length=100, eos_token_ids=(E,)
-        )
-        session.on_opened(opened, 9)
+        session.on_opened(replace(OPENED, eos_token_ids=(E,)), 9)
         session.on_draft(Proposal(), 0)
         correction, token, summary, _ = session.on_verdict(
             Verdict(round=1, accepted=2, token=None, finished=True), 9
@@ -287,15 +286,7 @@ class TestTheEnd:
         session.start()
         alone(session, 1)
         with pytest.raises(PromptTooLong):
-            session.on_opened(
-                OPENED.__class__(
-                    fingerprint="f1",
-                    exactness=Exactness.EXACT,
-                    context_length=99,
-                    eos_token_ids=(EOS,),
-                ),
-                9,
-            )
+            session.on_opened(replace(OPENED, context_length=99), 9)
 
 
 class TestTakeover:
@@ -334,6 +325,17 @@ class TestTakeover:
         assert summary.completion_tokens == 4
         assert summary.corrections == 2
         assert summary.exactness is Exactness.EXACT
+
+    def test_a_text_that_is_complete_without_it_takes_it_back(self) -> None:
+        """The next verifier has room for one token only."""
+        session = self.taken_over()
+        session.start()
+        correction, summary, cancel = session.on_opened(replace(OPENED, context_length=3), 9)
+        assert correction == Emit(Correction(position=1, fingerprint="f1"))
+        assert summary.event.finish_reason is FinishReason.LENGTH
+        assert (summary.event.completion_tokens, summary.event.corrections) == (1, 2)
+        assert summary.event.exactness is Exactness.EXACT
+        assert cancel == Send(CancelSession())
 
     def test_goes_on_writing_behind_it(self) -> None:
         session = self.taken_over((A,))
