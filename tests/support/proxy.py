@@ -12,7 +12,7 @@ class LosingProxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
-        self._is_armed = False
+        self._answers_left: int | None = None
         self.port = 0
         self.lost = 0
         self._closing = asyncio.Event()
@@ -23,9 +23,9 @@ class LosingProxy:
         self._closing.set()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    def arm(self) -> None:
-        """Lose the next answer."""
-        self._is_armed = True
+    def arm(self, after: int = 0) -> None:
+        """Lose the answer that follows the next `after` ones."""
+        self._answers_left = after
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client connection, until either side closes."""
@@ -58,10 +58,12 @@ class LosingProxy:
 
     async def _answer(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
-            if self._is_armed:
-                self._is_armed = False
+            if self._answers_left == 0:
+                self._answers_left = None
                 self.lost += 1
                 return
+            if self._answers_left is not None:
+                self._answers_left -= 1
             sink.write(data)
             await sink.drain()
 

@@ -23,6 +23,7 @@ class Server:
 
     folder: Path
     options: Sequence[str] = ()
+    cli_options: Sequence[str] = ()
     port: int = field(default_factory=lambda: free_port())
     process: subprocess.Popen[bytes] | None = None
 
@@ -45,7 +46,8 @@ class Server:
 
     def cli(self, *command: str) -> str:
         """What redis-cli prints for a command; empty while the server does not answer."""
-        line = ["redis-cli", "-h", "127.0.0.1", "-p", str(self.port), *command]
+        line = ["redis-cli", "-h", "127.0.0.1", "-p", str(self.port)]
+        line += [*self.cli_options, *command]
         done = subprocess.run(line, capture_output=True, timeout=START_S, check=False)
         return done.stdout.decode(errors="replace")
 
@@ -63,6 +65,36 @@ class Server:
             raise RuntimeError(self.log())
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Certificates that servers show and ask for; files NAME.crt and NAME.key in `folder`."""
+
+    folder: Path
+    name: str
+
+    def options(self, port: int) -> list[str]:
+        """Options of a server that speaks TLS alone."""
+        pair = ["--tls-cert-file", f"{self.folder / self.name}.crt"]
+        pair += ["--tls-key-file", f"{self.folder / self.name}.key"]
+        authority = ["--tls-ca-cert-file", str(self.folder / "ca.crt")]
+        return [
+            *["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "yes"],
+            *pair,
+            *authority,
+        ]
+
+    def client(self) -> list[str]:
+        """Options of redis-cli."""
+        pair = ["--cert", f"{self.folder / self.name}.crt", "--key"]
+        return [
+            "--tls",
+            *pair,
+            f"{self.folder / self.name}.key",
+            "--cacert",
+            f"{self.folder}/ca.crt",
+        ]
 
 
 def durable() -> list[str]:
@@ -100,17 +132,20 @@ def until(condition: object, what: str, log: object = None) -> None:
 
 
 @contextmanager
-def cluster(folder: Path, *more: str) -> Iterator[list[Server]]:
-    """Three primaries that share the hash slots, with `more` options."""
+def cluster(folder: Path, *more: str, tls: Tls | None = None) -> Iterator[list[Server]]:
+    """Three primaries that share the hash slots, with `more` options; with `tls` nothing plain."""
     options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *durable(), *more]
-    nodes = [
-        Server(folder / f"node{i}", options, port=free_port(below=55536)) for i in range(NODES)
-    ]
+    nodes = []
+    for i in range(NODES):
+        port = free_port(below=55536)
+        secure = [*tls.options(port), "--tls-cluster", "yes"] if tls else []
+        client = tls.client() if tls else []
+        nodes.append(Server(folder / f"node{i}", [*options, *secure], client, port))
     try:
         for node in nodes:
             node.start()
         hosts = [f"127.0.0.1:{node.port}" for node in nodes]
-        line = ["redis-cli", "--cluster", "create", *hosts, "--cluster-yes"]
+        line = ["redis-cli", *nodes[0].cli_options, "--cluster", "create", *hosts, "--cluster-yes"]
         done = subprocess.run(line, capture_output=True, timeout=60, check=False)
         if done.returncode:
             raise RuntimeError(done.stdout.decode() + done.stderr.decode())
@@ -139,21 +174,18 @@ class Watched:
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[Watched]:
-    """One master, one replica, three sentinels of which two must agree."""
-    master = Server(folder / "master", durable())
-    replica = Server(
-        folder / "replica",
-        [
-            *durable(),
-            "--replicaof",
-            "127.0.0.1",
-            str(master.port),
-            "--repl-diskless-sync-delay",
-            "0",
-        ],
-    )
-    sentinels = [Server(folder / f"sentinel{i}") for i in range(3)]
+def watched(folder: Path, tls: Tls | None = None) -> Iterator[Watched]:
+    """A master, a replica, three sentinels of which two must agree; with `tls` nothing plain."""
+
+    def server(name: str, *options: str) -> Server:
+        port = free_port()
+        secure = [*tls.options(port), "--tls-replication", "yes"] if tls else []
+        return Server(folder / name, [*options, *secure], tls.client() if tls else [], port)
+
+    master = server("master", *durable())
+    replica_of = ["--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0"]
+    replica = server("replica", *durable(), *replica_of)
+    sentinels = [server(f"sentinel{i}") for i in range(3)]
     try:
         for each in (master, replica):
             each.start()

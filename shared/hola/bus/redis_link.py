@@ -45,7 +45,7 @@ Script = Callable[[list[str], list[Argument]], Awaitable[Any]]
 
 # Errors that a server answers with while it, or the cluster around it, changes.
 _CHANGING = ClusterDownError | ClusterError | RedisClusterException | ReadOnlyError | TryAgainError
-_NOT_ENOUGH_REPLICAS = "NOREPLICAS"
+_CHANGING_WORDS = ("NOREPLICAS", "UNBLOCKED", "MASTERDOWN")
 
 
 class RedisLink:
@@ -137,7 +137,7 @@ def is_lost(error: BaseException) -> bool:
     """True for what may pass: the connection or a failover, not the password."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
-    if isinstance(error, ResponseError) and str(error).startswith(_NOT_ENOUGH_REPLICAS):
+    if isinstance(error, ResponseError) and str(error).startswith(_CHANGING_WORDS):
         return True
     return isinstance(error, ConnectionError | TimeoutError | OSError | _CHANGING)
 

@@ -142,16 +142,35 @@ async def test_a_wrong_password_is_not_tried_for_long(backend: RedisBackend) -> 
     assert "s3cret" not in caught.value.message
 
 
+@pytest.mark.parametrize("after", [0, 1], ids=["journal", "queue"])
 async def test_a_publication_whose_answer_was_lost_is_not_a_duplicate_of_itself(
-    backend: RedisBackend, proxied: tuple[LosingProxy, RedisBus]
+    backend: RedisBackend, proxied: tuple[LosingProxy, RedisBus], after: int
 ) -> None:
     proxy, bus = proxied
-    proxy.arm()
+    proxy.arm(after)
     await bus.jobs.publish(job())
     assert proxy.lost == 1
     assert await bus.jobs.depth() == 1
     with pytest.raises(DuplicateRequest):
         await bus.jobs.publish(job())
+    assert await bus.jobs.depth() == 1
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3], ids=["read", "journal", "queue", "removal"])
+async def test_a_replay_whose_answer_was_lost_is_one(
+    backend: RedisBackend, proxied: tuple[LosingProxy, RedisBus], after: int
+) -> None:
+    proxy, bus = proxied
+    impatient = backend.bus(job_idle_s=0.05, max_attempts=1)
+    await impatient.jobs.publish(job())
+    assert await impatient.jobs.take("a", timeout_s=0) is not None
+    await asyncio.sleep(0.1)
+    assert await impatient.jobs.take("a", timeout_s=0) is None
+    [letter] = await bus.jobs.dead_letters()
+    proxy.arm(after)
+    assert await bus.jobs.replay(letter.id) == job()
+    assert proxy.lost == 1
+    assert (await bus.jobs.depth(), await bus.jobs.dead_letters()) == (1, [])
 
 
 async def test_an_append_whose_answer_was_lost_does_not_fence_itself(

@@ -24,7 +24,7 @@ from tests.support.bus import (
     token_ids,
     tokens,
 )
-from tests.support.redis import Server, durable, free_port, user
+from tests.support.redis import Server, Tls, cluster, durable, free_port, user, watched
 from tests.support.security import Pki, replace_file
 
 pytestmark = pytest.mark.redis
@@ -57,10 +57,7 @@ def secured(tmp_path: Path) -> Iterator[Secured]:
     password_file = tmp_path / "password"
     password_file.write_text("s3cret\n")
     port = free_port()
-    tls = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "yes"]
-    tls += ["--tls-ca-cert-file", str(pki.folder / "ca.crt")]
-    tls += ["--tls-cert-file", str(pki.folder / "redis.crt")]
-    tls += ["--tls-key-file", str(pki.folder / "redis.key")]
+    tls = Tls(pki.folder, "redis").options(port)
     options = [*durable(), *tls, "--user", *LOCKED.split(), *user("hola", "s3cret", "hola")]
     server = Server(tmp_path / "redis", options, port=port)
     server.start()
@@ -142,6 +139,35 @@ async def test_rotated_certificates_and_password_need_no_restart_of_the_client(
     assert delivery is not None
     assert delivery.job.request_id == "r2"
     await bus.close()
+
+
+async def test_a_cluster_with_tls(tmp_path: Path) -> None:
+    pki = Pki.at(tmp_path / "pki")
+    pki.issue("redis")
+    client = pki.issue("drafter")
+    security = BusSecurity(ca=client["tls_ca"], cert=client["tls_cert"], key=client["tls_key"])
+    with cluster(tmp_path, tls=Tls(pki.folder, "redis")) as nodes:
+        url = "rediss+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        bus = RedisBus(url, limits=LONG, security=security)
+        for number in range(12):
+            await run(bus, f"r{number}")
+        await bus.close()
+        with pytest.raises(BusUnavailable):
+            await open_bus(url, limits=SHORT, security=BusSecurity(ca=client["tls_ca"]))
+
+
+@pytest.mark.slow
+async def test_sentinels_with_tls(tmp_path: Path) -> None:
+    pki = Pki.at(tmp_path / "pki")
+    pki.issue("redis")
+    client = pki.issue("drafter")
+    security = BusSecurity(ca=client["tls_ca"], cert=client["tls_cert"], key=client["tls_key"])
+    with watched(tmp_path, Tls(pki.folder, "redis")) as servers:
+        bus = RedisBus(f"rediss{servers.url.removeprefix('redis')}", limits=LONG, security=security)
+        await run(bus, "r1")
+        await asyncio.to_thread(servers.master.stop)
+        await run(bus, "r2")
+        await bus.close()
 
 
 async def test_the_user_may_do_nothing_else(secured: Secured) -> None:
