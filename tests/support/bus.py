@@ -220,7 +220,8 @@ class RedisBackend:
     async def tenants(self) -> set[str]:
         queues = {key.decode() async for key in self.client.scan_iter(f"{self.keys.queues}*")}
         members = await self.client.zrange(self.keys.tenants, 0, -1)
-        assert await self.client.hlen(self.keys.queued) == len(queues)  # type: ignore[misc]
+        jobs = sum([await self.client.xlen(queue) for queue in queues])
+        assert await self.client.hlen(self.keys.queued) == jobs  # type: ignore[misc]
         names = {queue.removeprefix(self.keys.queues) for queue in queues}
         return names | {member.decode() for member in members} - {""}
 

@@ -134,19 +134,19 @@ class MemoryJobs:
 
     def _next(self, consumer: str) -> StoredJob | None:
         now, jobs = self._store.clock(), list(self._store.jobs.values())
-        running = Counter(job.tenant for job in jobs if job.attempts > 0 or job.consumer)
+        running = Counter(job.tenant for job in jobs if job.is_pending)
         rank = {tenant: i for i, tenant in enumerate(self._store.turns.order(running))}
         stale = [job for job in jobs if self._is_stale(job, now)]
-        waiting = [job for job in jobs if job.attempts == 0]
+        waiting = [job for job in jobs if not job.is_pending]
         found = min(stale or waiting, key=lambda job: rank[job.tenant], default=None)
         if found is not None:
-            found.consumer, found.delivered_at = consumer, now
+            found.consumer, found.delivered_at, found.is_pending = consumer, now, True
             found.attempts += 1
             self._store.turns.serve(found.tenant)
         return found
 
     def _is_stale(self, job: StoredJob, now: float) -> bool:
-        return job.attempts > 0 and now - job.delivered_at >= self._limits.job_idle_s
+        return job.is_pending and now - job.delivered_at >= self._limits.job_idle_s
 
     def _open(self, stored: StoredJob) -> Delivery | None:
         """The delivery, or None when the job had to be buried or is left to a newer drafter."""

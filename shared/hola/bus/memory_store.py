@@ -38,7 +38,7 @@ class Signal:
 
 @dataclass(slots=True)
 class StoredJob:
-    """A queued payload of a tenant; `attempts` is 0 until it is delivered."""
+    """A queued payload of a tenant; pending from its first delivery on, also when given back."""
 
     token: str
     tenant: str
@@ -46,6 +46,7 @@ class StoredJob:
     consumer: str = ""
     delivered_at: float = 0.0
     attempts: int = 0
+    is_pending: bool = False
 
 
 @dataclass(slots=True)
