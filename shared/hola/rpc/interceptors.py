@@ -8,13 +8,14 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from hola.errors import HolaError, InvalidRequest
+from hola.errors import DeadlineExceeded, HolaError, InvalidRequest
 from hola.rpc.channel import REQUEST_ID_KEY
 from hola.rpc.errors import DETAILS_KEY, MAX_MESSAGE_CHARS, code_of, status_details
 from hola.rpc.gate import Gate
@@ -28,11 +29,19 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _KINDS = {
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds a server waits: for a call's request, and for a reader of its stream."""
+
+    request_s: float
+    unread_s: float
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -41,14 +50,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     A HolaError becomes its status code with rich details; bytes that are no message become
     INVALID_ARGUMENT; any other exception becomes INTERNAL with nothing of its text, and is logged
     with the request id. The caller's `x-request-id` (or a new one) is bound to the logs and sent
-    back in the trailing metadata. `gate` says who calls before the handler runs.
+    back in the trailing metadata. `gate` says who calls before anything is read of the request.
     """
 
-    def __init__(self, metrics: Metrics, gate: Gate, *, unread_s: float) -> None:
-        """A client that leaves a stream unread for `unread_s` seconds loses it."""
+    def __init__(self, metrics: Metrics, gate: Gate, patience: Patience) -> None:
         self._metrics = metrics
         self._gate = gate
-        self._unread_s = unread_s
+        self._patience = patience
 
     async def intercept_service(
         self,
@@ -59,12 +67,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        kind, make = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
-        behaviour = getattr(handler, kind)
-        call = _Call(handler_call_details.method, self._metrics, self._gate, self._unread_s)
+        behaviour = getattr(
+            handler, _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
+        )
+        call = _Call(handler_call_details.method, self._metrics, self._gate, self._patience)
+        # grpc would wait for a single request before it calls the handler, and for strangers too.
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
         wrap = call.stream if inspect.isasyncgenfunction(behaviour) else call.single
         return make(
-            wrap(behaviour),
+            wrap(behaviour, takes_one=not handler.request_streaming),
             request_deserializer=_tolerant(handler),
             response_serializer=handler.response_serializer,
         )
@@ -73,38 +88,56 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """One call's wrapping: the same guard around a coroutine or an async generator."""
 
-    def __init__(self, method: str, metrics: Metrics, gate: Gate, unread_s: float) -> None:
+    def __init__(self, method: str, metrics: Metrics, gate: Gate, patience: Patience) -> None:
         self._method = method
         self._metrics = metrics
         self._gate = gate
-        self._unread_s = unread_s
+        self._patience = patience
         self._code = grpc.StatusCode.OK
 
-    def single(self, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
-        async def guarded(request: Any, context: Context) -> Any:
+    def single(
+        self, behaviour: Callable[[Any, Context], Awaitable[Any]], *, takes_one: bool
+    ) -> Any:
+        async def guarded(requests: Any, context: Context) -> Any:
             with self._observed(context):
                 try:
                     caller = await self._gate.caller(self._method, context)
                     with self._gate.admitted(caller):
-                        return await behaviour(_well_formed(request), context)
+                        asked = await self._only(context) if takes_one else requests
+                        return await behaviour(asked, context)
                 except Exception as error:
                     await self._abort(context, error)
 
         return guarded
 
-    def stream(self, behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Any:
-        async def guarded(request: Any, context: Context) -> None:
+    def stream(
+        self, behaviour: Callable[[Any, Context], AsyncGenerator[Any, None]], *, takes_one: bool
+    ) -> Any:
+        async def guarded(requests: Any, context: Context) -> None:
             with self._observed(context):
                 try:
                     caller = await self._gate.caller(self._method, context)
                     with self._gate.admitted(caller):
-                        async with aclosing(behaviour(_well_formed(request), context)) as responses:
+                        asked = await self._only(context) if takes_one else requests
+                        async with aclosing(behaviour(asked, context)) as responses:
                             async for response in responses:
-                                await write_within(context, response, self._unread_s)
+                                await write_within(context, response, self._patience.unread_s)
                 except Exception as error:
                     await status_taken(self._abort(context, error))
 
         return guarded
+
+    async def _only(self, context: Context) -> Any:
+        """The one request of a call that has one. Raises DeadlineExceeded, InvalidRequest."""
+        limit_s = self._patience.request_s
+        try:
+            async with asyncio.timeout(limit_s):
+                request = await context.read()
+        except TimeoutError:
+            raise DeadlineExceeded(f"the request did not come within {limit_s:g} s") from None
+        if request is grpc.aio.EOF:
+            raise InvalidRequest("the call ended before its request came", field="message")
+        return request
 
     @contextmanager
     def _observed(self, context: Context) -> Iterator[None]:
@@ -135,29 +168,17 @@ class _Call:
         await context.abort(self._code, error.message[:MAX_MESSAGE_CHARS], trailing)
 
 
-class _Malformed:
-    """Stands for a unary request that could not be parsed, until the handler is entered."""
-
-
 def _tolerant(handler: Handler) -> Callable[[bytes], Any]:
-    """The handler's deserializer, whose failure reaches `_Call` instead of grpc's own log."""
+    """The handler's deserializer, whose failure is the caller's error."""
     parse = handler.request_deserializer
 
     def deserialize(raw: bytes) -> Any:
         try:
             return parse(raw) if parse else raw
         except DecodeError:
-            if handler.request_streaming:
-                raise _not_a_message() from None
-            return _Malformed()
+            raise _not_a_message() from None
 
     return deserialize
-
-
-def _well_formed(request: Any) -> Any:
-    if isinstance(request, _Malformed):
-        raise _not_a_message()
-    return request
 
 
 def _not_a_message() -> InvalidRequest:

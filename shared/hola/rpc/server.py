@@ -19,7 +19,7 @@ from hola.errors import ConfigError
 from hola.rpc.channel import Address, common_options, parse_address
 from hola.rpc.gate import Gate, asks_certificates, takes_tokens
 from hola.rpc.health_port import HealthPort
-from hola.rpc.interceptors import CallInterceptor
+from hola.rpc.interceptors import CallInterceptor, Patience
 from hola.security.authenticate import Authenticator
 from hola.security.tls import server_credentials, serves_tls
 from hola.telemetry import Metrics, get_logger
@@ -83,8 +83,9 @@ class RpcServer:
     async def start(self) -> None:
         """Bind and serve. Raises ConfigError when an address or a certificate cannot be used."""
         gate = Gate(self._authenticator, self._settings.max_calls_per_tenant)
+        patience = Patience(self._settings.rpc_timeout_s, self._settings.unread_s)
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._metrics, gate, unread_s=self._settings.unread_s)],
+            interceptors=[CallInterceptor(self._metrics, gate, patience)],
             options=self._options(),
             maximum_concurrent_rpcs=self._settings.max_calls,
         )

@@ -111,6 +111,33 @@ async def test_the_handler_of_a_stranger_never_runs(tmp_path: Path, kind: str) -
     assert ran == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stranger_is_refused_before_anything_is_read(tmp_path: Path, kind: str) -> None:
+    """Calls that send nothing would otherwise fill the server up."""
+    async with front_door(api_keys=keys_file(tmp_path, ACME), max_calls=3) as rig:
+        for _ in range(10):
+            call = rig.channel.stream_stream(f"/hola.test.Kinds/{kind}")()
+            assert await code_of(call) is grpc.StatusCode.UNAUTHENTICATED
+        assert await rig.call(kind, **shown(ACME.text))
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+async def test_a_request_that_does_not_come_is_not_waited_for(kind: str) -> None:
+    async with running_kinds(rpc_timeout_s=0.2) as rig:
+        silent = rig.channel.stream_stream(f"/hola.test.Kinds/{kind}")()
+        assert await code_of(silent) is grpc.StatusCode.DEADLINE_EXCEEDED
+        empty = rig.channel.stream_stream(f"/hola.test.Kinds/{kind}")()
+        await empty.done_writing()
+        assert await code_of(empty) is grpc.StatusCode.INVALID_ARGUMENT
+        assert await rig.call(kind)
+
+
+async def code_of(call: Any) -> grpc.StatusCode:
+    """How a call ends whose client sends nothing more."""
+    async with asyncio.timeout(20):
+        return await call.code()
+
+
 async def test_log_lines_of_a_call_name_its_tenant(tmp_path: Path) -> None:
     async def act(text: str) -> str:
         return f"{current_id('tenant')} {current_id('caller')}"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hola.config import Settings
-from hola.errors import Unauthenticated
+from hola.errors import PermissionDenied, Unauthenticated
 from hola.rpc.drafter_client import GrpcDrafter
 from hola.rpc.server import RpcServer, RpcService
 from hola.security.api_keys import new_key
@@ -63,12 +63,19 @@ def keys_of(folder: Path) -> dict[str, str]:
     return {"api_keys": str(folder / "keys")}
 
 
-@pytest.mark.parametrize("asked", ["default", "acme", "other"])
+@pytest.mark.parametrize("asked", ["", "default", "acme"])
 async def test_a_client_works_for_its_own_tenant(tmp_path: Path, asked: str) -> None:
     async with drafter(keys_of(tmp_path), {"token": ACME.text}) as (recorder, client):
         assert [e async for e in client.generate(replace(JOB, tenant=asked))] == [SUMMARY]
         assert (await client.info()).model == "m"
     assert recorder.tenants == ["acme"]
+
+
+async def test_a_client_that_names_another_tenant_is_refused(tmp_path: Path) -> None:
+    async with drafter(keys_of(tmp_path), {"token": ACME.text}) as (recorder, client):
+        with pytest.raises(PermissionDenied, match="acts for no other"):
+            await anext(client.generate(replace(JOB, tenant="other")))
+    assert recorder.tenants == []
 
 
 async def test_a_service_works_for_others(pki: Pki) -> None:
@@ -82,7 +89,9 @@ async def test_a_service_works_for_others(pki: Pki) -> None:
 async def test_a_device_of_a_tenant_works_for_that_tenant(pki: Pki) -> None:
     device = pki.issue("device", "device", tenant="acme")
     async with drafter(pki.settings("verifier"), device) as (recorder, caller):
-        assert [e async for e in caller.generate(replace(JOB, tenant="other"))] == [SUMMARY]
+        assert [e async for e in caller.generate(JOB)] == [SUMMARY]
+        with pytest.raises(PermissionDenied):
+            await anext(caller.generate(replace(JOB, tenant="other")))
     assert recorder.tenants == ["acme"]
 
 
