@@ -35,9 +35,14 @@ redis.call('DEL', KEYS[1], KEYS[2])
 return 'OK'
 """
 
-# KEYS journal, request. ARGV TTL ms. An ended journal keeps its own TTL: the job is acknowledged
-# right after its end, so a heartbeat cannot meet one for long.
+# KEYS journal, request. ARGV TTL ms, seal id. An ended journal keeps its own TTL: a heartbeat that
+# meets one, as after a cancellation, would keep it as long as a running one.
 EXTEND = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local info = redis.call('XINFO', 'STREAM', KEYS[1])
+for i = 1, #info, 2 do
+  if info[i] == 'last-generated-id' and info[i + 1] == ARGV[2] then return 0 end
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[1], 'GT')
 return redis.call('PEXPIRE', KEYS[2], ARGV[1], 'GT')
 """

@@ -10,7 +10,7 @@ from hola.bus import rules
 from hola.bus.memory_journal import MemoryJournal
 from hola.bus.memory_store import MemoryStore, StoredJob, StoredLetter
 from hola.bus.rules import RawJob
-from hola.bus.streams import BusLimits
+from hola.bus.streams import SEAL_ID, BusLimits
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
@@ -69,7 +69,7 @@ class MemoryJobs:
             raise rules.delivery_lost(delivery.token, consumer)
         stored.delivered_at = self._store.clock()
         journal = self._store.journal(delivery.job.request_id)
-        if journal is not None:
+        if journal is not None and journal.last_id != SEAL_ID:
             expires_at = self._store.clock() + self._limits.running_ttl_s
             journal.expires_at = max(journal.expires_at, expires_at)
 

@@ -70,7 +70,7 @@ class RedisJournal:
     async def extend(self, request_id: str) -> None:
         """Keep a running journal for running_ttl_s from now. Raises BusUnavailable."""
         running_ms = milliseconds(self._link.limits.running_ttl_s)
-        await self._link.call(lambda _: self._extend(self._keys(request_id), [running_ms]))
+        await self._link.call(lambda _: self._extend(self._keys(request_id), [running_ms, SEAL_ID]))
 
     async def append(self, request_id: str, entry: JournalEntry) -> None:
         """Write the next event; `hola.bus.streams.entry_id` has the position rule.

@@ -251,6 +251,18 @@ async def test_a_heartbeat_keeps_the_journal_of_a_long_first_pass(backend: Backe
     await write(bus, "a", started())
 
 
+async def test_a_heartbeat_does_not_keep_an_ended_journal(backend: Backend) -> None:
+    bus = await published(backend, running_ttl_s=60, journal_ttl_s=0.4)
+    delivery = await bus.jobs.take("a", timeout_s=1)
+    assert delivery is not None
+    await bus.journal.cancel("r1")
+    await bus.jobs.renew("a", delivery)
+    await backend.pass_time(0.6)
+    assert await bus.journal.read("r1") == []
+    with pytest.raises(UnknownRequest):
+        await followed(bus)
+
+
 async def test_a_full_journal_refuses_tokens_and_takes_the_end(backend: Backend) -> None:
     bus = await published(backend, journal_limit=3)
     await write(bus, "a", started(), tokens(0), tokens(1))
