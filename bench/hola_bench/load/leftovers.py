@@ -26,14 +26,15 @@ LASTING = ("tenants", "queued", "ready", "dead")
 class Leftovers:
     """What was there at the end of the wait.
 
-    `lasting_keys` are the bus's keys without an expiry that should have one; `journal_entries` is
+    `kinds` has, for each kind of key on the bus, how many there are and the longest time to live,
+    seconds. `lasting_keys` are those without an expiry that should have one; `journal_entries` is
     the longest journal's length.
     """
 
     sessions: int
     kv_bytes: int
     jobs: int
-    keys: int
+    kinds: dict[str, tuple[int, int]]
     lasting_keys: tuple[str, ...]
     journal_entries: int
     after_s: float
@@ -75,15 +76,20 @@ async def look(fleet: Fleet) -> Leftovers:
 
 async def _keys(url: str) -> Mapping[str, Any]:
     client = redis.asyncio.from_url(url)
-    lasting, longest, count = [], 0, 0
+    lasting: list[str] = []
+    longest = 0
+    kinds: dict[str, tuple[int, int]] = {}
     allowed = {f"{Keys().prefix}:{{jobs}}:{name}" for name in LASTING}
     try:
         async for key in client.scan_iter(count=1000):
-            name, count = key.decode(), count + 1
-            if await client.ttl(name) == -1 and name not in allowed:
+            name, ttl_s = key.decode(), await client.ttl(key)
+            kind = next(part for part in name.split(":")[1:] if not part.startswith("{"))
+            count, most_s = kinds.get(kind, (0, 0))
+            kinds[kind] = (count + 1, max(most_s, ttl_s))
+            if ttl_s == -1 and name not in allowed:
                 lasting.append(name)
-            if ":journal:" in name:
+            if kind == "journal":
                 longest = max(longest, await client.xlen(name))
     finally:
         await client.aclose()
-    return {"keys": count, "lasting_keys": tuple(lasting), "journal_entries": longest}
+    return {"kinds": kinds, "lasting_keys": tuple(lasting), "journal_entries": longest}

@@ -110,7 +110,9 @@ def _leftovers(outcome: Outcome) -> dict[str, Any]:
         "kv_bytes": left.kv_bytes,
         "jobs": left.jobs,
         "empty_after_s": rounded(left.after_s, 3),
-        "redis_keys": left.keys,
+        "redis_keys": {
+            kind: f"{count}, at most {ttl_s} s" for kind, (count, ttl_s) in left.kinds.items()
+        },
         "keys_without_expiry": ", ".join(left.lasting_keys[:SHOWN]),
         "longest_journal_entries": left.journal_entries,
     }
