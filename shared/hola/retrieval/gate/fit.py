@@ -21,7 +21,6 @@ from hola.retrieval.gate.words import WordCounts
 
 MIN_ENTRIES = 40
 MIN_PRESENT = 0.5
-STORED_FROM = 2
 _CALIBRATION_BLOCKS = 30
 
 Ints = npt.NDArray[np.int64]
@@ -49,24 +48,26 @@ def fit_gate(
     entries: Sequence[LogEntry],
     options: FitOptions | None = None,
     *,
+    background: Sequence[str] = (),
     progress: Progress = lambda forests: None,
 ) -> Gate:
     """A gate with one stage per family of signals in the logs: cheapest alone, then with the next.
 
-    DEEP is judged where every entry has a score for it. `progress(n)` is called after each n
-    forests. Raises InvalidRequest for fewer than MIN_ENTRIES entries, or where retrieval never
-    changed an answer.
+    DEEP is judged where every entry has a score for it. `background` holds more texts, best other
+    questions, to know rare words by. `progress(n)` is called after each n forests.
+    Raises InvalidRequest for fewer than MIN_ENTRIES entries, or where retrieval never changed an
+    answer.
     """
     options = options or FitOptions()
     check_entries(entries)
-    words = WordCounts.of(entry.question for entry in entries)
+    words = WordCounts.of([*(entry.question for entry in entries), *background])
     table = signal_table(entries, words, own=True)
     stages = tuple(
-        _fit_stage(entries, table, families, options, progress)
+        _fit_stage(entries, table, families, options, background, progress)
         for families in stage_families(table)
     )
     return Gate(
-        words=words.common(STORED_FROM),
+        words=words,
         stages=stages,
         about={
             "entries": len(entries),
@@ -116,7 +117,7 @@ def signal_table(
 def stage_families(table: Sequence[Mapping[str, float]]) -> list[frozenset[str]]:
     """Families of each stage: q, then q with each one more that most entries have.
 
-    Answer text and uncertainty come from the same draft, so they join together.
+    What comes from one draft joins one by one: its uncertainty, the target's check, its text.
     """
     present = {
         letter
@@ -124,18 +125,22 @@ def stage_families(table: Sequence[Mapping[str, float]]) -> list[frozenset[str]]
         if sum(any(family(name) == letter for name in row) for row in table)
         >= MIN_PRESENT * len(table)
     }
-    draft = present & {"a", "u"}
-    stages = [frozenset("q")]
-    for more in ({"s"} & present, draft & {"u"}, draft, present - {"q"}):
-        families = frozenset({"q", *more})
+    stages = []
+    for more in ("", "s", "u", "uc", "uca", "suca"):
+        families = frozenset({"q", *more}) & frozenset({"q", *present})
         if families not in stages:
             stages.append(families)
     return stages
 
 
-def columns(table: Sequence[Mapping[str, float]], families: frozenset[str]) -> tuple[str, ...]:
+def columns(
+    table: Sequence[Mapping[str, float]],
+    families: frozenset[str],
+    without: frozenset[str] = frozenset(),
+) -> tuple[str, ...]:
     """Names of those families' signals that most rows have and that differ between rows."""
-    names = sorted({name for row in table for name in row if family(name) in families})
+    every = {name for row in table for name in row if family(name) in families}
+    names = sorted(every - without)
     kept = []
     for name in names:
         values = [row[name] for row in table if name in row]
@@ -169,9 +174,13 @@ def held_out_scores(
     options: FitOptions,
     *,
     depth: Depth = Depth.LIGHT,
+    background: Sequence[str] = (),
+    without: frozenset[str] = frozenset(),
     progress: Progress = lambda forests: None,
 ) -> Array:
     """Score of each entry by a forest fitted without its fold, shape (entries,).
+
+    Signals named in `without` are left out.
 
     Everything is made anew for each fold, the counts of words too. Of an entry that is scored
     only its question, answer and signals are read.
@@ -181,9 +190,9 @@ def held_out_scores(
     targets = _targets(entries)[depth]
     for inside, outside in _splits(folds_of(entries, options.folds, rng)):
         fitted = [entries[i] for i in inside]
-        words = WordCounts.of(entry.question for entry in fitted)
+        words = WordCounts.of([*(entry.question for entry in fitted), *background])
         table = signal_table(fitted, words, own=True)
-        names = columns(table, families)
+        names = columns(table, families, without)
         rows, fill = matrix(table, names)
         asked = signal_table([entries[i] for i in outside], words, own=False)
         stage = Stage(signals=names, fill=fill, heads={}, gain_share=0.0)
@@ -215,6 +224,7 @@ def _fit_stage(
     table: Sequence[Mapping[str, float]],
     families: frozenset[str],
     options: FitOptions,
+    background: Sequence[str],
     progress: Progress,
 ) -> Stage:
     names = columns(table, families)
@@ -222,11 +232,11 @@ def _fit_stage(
     none = np.array([entry.none for entry in entries], np.float64)
     heads, share = {}, 0.0
     for depth, target in _targets(entries).items():
-        scores = held_out_scores(entries, families, options, depth=depth, progress=progress)
-        rng = np.random.default_rng(options.seed)
-        forest = fit_forest(
-            rows, target, trees=options.trees, min_leaf=options.min_leaf, rng=rng
+        scores = held_out_scores(
+            entries, families, options, depth=depth, background=background, progress=progress
         )
+        rng = np.random.default_rng(options.seed)
+        forest = fit_forest(rows, target, trees=options.trees, min_leaf=options.min_leaf, rng=rng)
         progress(1)
         block = max(len(entries) // _CALIBRATION_BLOCKS, 1)
         heads[depth] = Head(

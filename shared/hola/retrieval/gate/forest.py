@@ -17,10 +17,10 @@ import numpy.typing as npt
 from hola.errors import ArtifactInvalid, InvalidRequest
 
 Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 LEAF = -1
 MAX_DEPTH = 64
-_PLACES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Forest:
     """
 
     signal: Ints
-    threshold: Array
+    threshold: Floats
     left: Ints
-    value: Array
+    value: Floats
     roots: Ints
 
     def predict(self, rows: Array) -> Array:
@@ -57,12 +57,12 @@ class Forest:
         return np.bincount(used, minlength=signals) / max(len(used), 1)
 
     def as_json(self) -> dict[str, Any]:
-        """Lists, numbers rounded to what matters."""
+        """Lists; what is read back decides the same to the last bit."""
         return {
             "signal": self.signal.tolist(),
-            "threshold": [_short(value) for value in self.threshold],
+            "threshold": [_short(value) for value in self.threshold.tolist()],
             "left": self.left.tolist(),
-            "value": [_short(value) for value in self.value],
+            "value": [_short(value) for value in self.value.tolist()],
             "roots": self.roots.tolist(),
         }
 
@@ -75,9 +75,9 @@ class Forest:
         try:
             forest = cls(
                 signal=np.array(stored["signal"], np.int32),
-                threshold=np.array(stored["threshold"], np.float64),
+                threshold=np.array(stored["threshold"], np.float32),
                 left=np.array(stored["left"], np.int32),
-                value=np.array(stored["value"], np.float64),
+                value=np.array(stored["value"], np.float32),
                 roots=np.array(stored["roots"], np.int32),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -142,9 +142,9 @@ class _Nodes:
     def forest(self, roots: Sequence[int]) -> Forest:
         return Forest(
             signal=np.array(self.signal, np.int32),
-            threshold=np.array(self.threshold),
+            threshold=np.array(self.threshold, np.float32),
             left=np.array(self.left, np.int32),
-            value=np.array(self.value),
+            value=np.array(self.value, np.float32),
             roots=np.array(roots, np.int32),
         )
 
@@ -178,16 +178,13 @@ def _grow(
         waiting.append((nodes.left[node] + 1, members[right], depth + 1))
 
 
-def _split(
-    x: Array, y: Array, min_leaf: int, rng: np.random.Generator
-) -> tuple[int, float] | None:
+def _split(x: Array, y: Array, min_leaf: int, rng: np.random.Generator) -> tuple[int, float] | None:
     """The best of one random threshold per signal; None where no threshold leaves both sides full.
 
-    The threshold is rounded as it will be stored, so that a gate read back decides the same.
+    Thresholds are float32 from the start, as they are stored.
     """
     low, high = x.min(axis=0), x.max(axis=0)
-    drawn = low + (high - low) * rng.random(x.shape[1])
-    thresholds = np.array([_short(value) for value in drawn])
+    thresholds = (low + (high - low) * rng.random(x.shape[1])).astype(np.float32)
     right = x > thresholds  # (n, signals)
     count = right.sum(axis=0)
     allowed = (count >= min_leaf) & (len(y) - count >= min_leaf)
@@ -201,5 +198,5 @@ def _split(
 
 
 def _short(value: float) -> float:
-    """The value as it is stored: that many significant digits."""
-    return float(f"{value:.{_PLACES}g}")
+    """A float32 in the digits that bring it back."""
+    return float(f"{value:.9g}")

@@ -55,7 +55,7 @@ def fit_isotonic(scores: Array, outcomes: Array, *, min_rows: int = 1) -> Isoton
         raise InvalidRequest(f"{scores.shape} scores do not go with {outcomes.shape} outcomes")
     blocks: list[tuple[float, float, float]] = []  # rows, sum of scores, sum of outcomes
     order = np.argsort(scores, kind="stable")
-    for start in range(0, max(len(order) // min_rows, 1)):
+    for start in range(max(len(order) // min_rows, 1)):
         last_one = start + 2 > len(order) // min_rows
         rows_of = order[start * min_rows : None if last_one else (start + 1) * min_rows]
         sums_of = float(scores[rows_of].sum()), float(outcomes[rows_of].sum())

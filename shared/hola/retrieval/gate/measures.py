@@ -1,4 +1,4 @@
-"""How good a gate's order of questions is: gain over chance, retrieval rates, AUROC, calibration."""
+"""How well a gate orders questions: gain over chance, retrieval rates, AUROC, calibration."""
 
 from __future__ import annotations
 

@@ -24,13 +24,19 @@ from hola.retrieval.gate.words import WordCounts
 Array = npt.NDArray[np.float64]
 FORMAT = 1
 MAX_FILE_BYTES = 64 * 2**20
-# Families of signals by the first letter of their names, cheapest first; all others cost a draft.
-FAMILIES = {"q": "question", "s": "search", "a": "answer text", "u": "uncertainty"}
-_FAMILY_NAME = re.compile(r"([qsau])_")
+# Families of signals by the first letter of their names, cheapest first; all others are a draft's.
+FAMILIES = {
+    "q": "question",
+    "s": "search",
+    "u": "uncertainty",
+    "c": "target's check",
+    "a": "answer text",
+}
+_FAMILY_NAME = re.compile(r"([qsuca])_")
 
 
 def family(signal: str) -> str:
-    """The family a signal belongs to: q, s, a, or u for everything else."""
+    """The family a signal belongs to: q, s, u, c, a, or u for everything else."""
     match = _FAMILY_NAME.match(signal)
     return match.group(1) if match else "u"
 

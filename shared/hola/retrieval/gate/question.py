@@ -89,10 +89,11 @@ def answer_signals(question: str, answer: str, counts: WordCounts) -> dict[str, 
 
 def _rarities(side: str, content: list[str], counts: WordCounts, own: bool) -> dict[str, float]:
     rarities = sorted((counts.rarity(word, own=own) for word in content), reverse=True) or [0.0]
+    unseen = counts.rarity("", own=own)
     return {
         f"{side}_rarity_mean": sum(rarities) / len(rarities),
         f"{side}_rarity_max": rarities[0],
         f"{side}_rarity_second": rarities[min(1, len(rarities) - 1)],
         f"{side}_rarity_min": rarities[-1],
-        f"{side}_unseen": sum(rarity >= counts.rarity("") for rarity in rarities),
+        f"{side}_unseen": sum(rarity >= unseen for rarity in rarities),
     }

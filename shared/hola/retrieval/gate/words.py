@@ -39,11 +39,6 @@ class WordCounts:
             total += 1
         return cls(texts=total, counts=counts)
 
-    def common(self, least: int) -> WordCounts:
-        """Only the words that stand in at least `least` texts: what is worth storing."""
-        kept = {word: n for word, n in sorted(self.counts.items()) if n >= least}
-        return WordCounts(texts=self.texts, counts=kept)
-
     def rarity(self, word: str, *, own: bool = False) -> float:
         """Nats of surprise, from 0 (stands in every text) to log(texts + 1) (in none).
 
