@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from hola.errors import PermissionDenied
 from hola.types import DEFAULT_TENANT
 
 # In a certificate's subject alternative names: its owner acts for this tenant only.
@@ -64,9 +65,15 @@ def served(caller: Caller) -> Iterator[None]:
 def acting_tenant(caller: Caller, asked: str) -> str:
     """Whose data a call touches that names a tenant itself (`asked`; empty: it names none).
 
-    A client acts for its own tenant, whatever it asks for. A service acts for whom it says. Where
-    nobody is authenticated the name is no more than a label, and stands as it was given.
+    A client acts for its own tenant; DEFAULT_TENANT is what a message says that names none. A
+    service acts for whom it says. Where nobody is authenticated the name is no more than a label,
+    and stands as it was given. Raises PermissionDenied when a client names another tenant.
     """
     if caller.kind is CallerKind.CLIENT:
+        if asked not in ("", DEFAULT_TENANT, caller.tenant):
+            raise PermissionDenied(
+                f"this credential is of tenant {caller.tenant} and acts for no other",
+                tenant=caller.tenant,
+            )
         return caller.tenant
     return asked or caller.tenant

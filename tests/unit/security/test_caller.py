@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from hola.errors import PermissionDenied
 from hola.security.caller import (
     NOBODY,
     Caller,
@@ -26,7 +27,6 @@ SERVICE = Caller(DEFAULT_TENANT, CallerKind.SERVICE, "drafter")
     [
         (CLIENT, "", "acme"),
         (CLIENT, "acme", "acme"),
-        (CLIENT, "other", "acme"),
         (CLIENT, DEFAULT_TENANT, "acme"),
         (SERVICE, "", DEFAULT_TENANT),
         (SERVICE, "acme", "acme"),
@@ -37,6 +37,12 @@ SERVICE = Caller(DEFAULT_TENANT, CallerKind.SERVICE, "drafter")
 )
 def test_only_services_act_for_others(caller, asked, tenant):
     assert acting_tenant(caller, asked) == tenant
+
+
+@pytest.mark.parametrize("asked", ["other", "Acme", "acme ", "a/b"])
+def test_a_client_that_names_another_tenant_is_refused(asked):
+    with pytest.raises(PermissionDenied, match="acts for no other"):
+        acting_tenant(CLIENT, asked)
 
 
 def test_outside_of_a_call_nobody_calls():
