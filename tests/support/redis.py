@@ -174,17 +174,17 @@ class Watched:
 
 
 @contextmanager
-def watched(folder: Path, tls: Tls | None = None) -> Iterator[Watched]:
-    """A master, a replica, three sentinels of which two must agree; with `tls` nothing plain."""
+def watched(folder: Path, *more: str, tls: Tls | None = None) -> Iterator[Watched]:
+    """A master, a replica, three sentinels of which two must agree; `tls`: nothing plain."""
 
     def server(name: str, *options: str) -> Server:
         port = free_port()
         secure = [*tls.options(port), "--tls-replication", "yes"] if tls else []
         return Server(folder / name, [*options, *secure], tls.client() if tls else [], port)
 
-    master = server("master", *durable())
+    master = server("master", *durable(), *more)
     replica_of = ["--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0"]
-    replica = server("replica", *durable(), *replica_of)
+    replica = server("replica", *durable(), *replica_of, *more)
     sentinels = [server(f"sentinel{i}") for i in range(3)]
     try:
         for each in (master, replica):

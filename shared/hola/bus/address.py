@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from hola.errors import ConfigError
 
@@ -53,7 +53,7 @@ def parse_address(url: str) -> BusAddress:
     try:
         return _PARSERS[kind](url, rest)
     except ValueError as wrong:
-        # What a parser complains about may be a part of a password.
+        # What urlsplit complains about may be a part of a password.
         what = "a host or port is malformed" if "@" in rest else wrong
         raise ConfigError(f"bus URL: {what}; use {FORMS}") from None
 
@@ -63,6 +63,9 @@ def _single(url: str, rest: str) -> BusAddress:
     host, _ = parts.hostname, parts.port  # raises ValueError on a port that is none
     if not (parts.path if parts.scheme == "unix" else host):
         raise _refuse(url)
+    if any(name.startswith("ssl_") for name in parse_qs(parts.query)):
+        text = "certificates are named by HOLA_BUS_CA, HOLA_BUS_CERT and HOLA_BUS_KEY"
+        raise ConfigError(f"bus URL {_shown(url)}: {text}")
     return BusAddress(
         url=url,
         shown=_shown(url),
@@ -84,7 +87,7 @@ def _sentinel(url: str, rest: str) -> BusAddress:
 def _cluster(url: str, rest: str) -> BusAddress:
     parts = _with_hosts(url, rest)
     if parts.path not in {"", "/", "/0"}:
-        raise ValueError("a cluster has no databases")
+        raise ConfigError(f"bus URL {_shown(url)}: a cluster has no databases; use {FORMS}")
     return _many(url, parts, Topology.CLUSTER, REDIS_PORT)
 
 

@@ -110,6 +110,13 @@ async def test_the_rest_of_the_bus_works_on_a_cluster(connect: Connect) -> None:
         False,
     ]
     assert await drafter.registry.verifiers() == ()
+    notices = drafter.notices.follow()
+    waiting = asyncio.create_task(anext(notices))
+    while not waiting.done():
+        await router.notices.ended("r1")  # those before the first read are not seen
+        await asyncio.wait({waiting}, timeout=0.05)
+    assert await waiting == "r1"
+    await notices.aclose()
     await router.journal.attend("r1", 5)
     assert await drafter.journal.is_attended("r1")
     with pytest.raises(UnknownRequest):

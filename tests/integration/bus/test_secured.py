@@ -40,7 +40,7 @@ class Secured:
     """A server that speaks TLS to those with a certificate, its keys, and what a client needs."""
 
     server: Server
-    pki: Pki
+    pki: Path
     security: BusSecurity
 
     @property
@@ -48,26 +48,35 @@ class Secured:
         return f"rediss://hola@localhost:{self.server.port}/0"
 
 
-@pytest.fixture
-def secured(tmp_path: Path) -> Iterator[Secured]:
-    """It listens with TLS alone; its one user but the default has a password in a file."""
-    pki = Pki.at(tmp_path / "pki")
+def files(folder: Path) -> tuple[Tls, BusSecurity]:
+    """Certificates for servers and for a client, and the client's password."""
+    pki = Pki.at(folder / "pki")
     pki.issue("redis")
     client = pki.issue("drafter")
-    password_file = tmp_path / "password"
-    password_file.write_text("s3cret\n")
-    port = free_port()
-    tls = Tls(pki.folder, "redis").options(port)
-    options = [*durable(), *tls, "--user", *LOCKED.split(), *user("hola", "s3cret", "hola")]
-    server = Server(tmp_path / "redis", options, port=port)
-    server.start()
-    security = BusSecurity(
+    (folder / "password").write_text("s3cret\n")
+    return Tls(pki.folder, "redis"), BusSecurity(
         ca=client["tls_ca"],
         cert=client["tls_cert"],
         key=client["tls_key"],
-        password_file=str(password_file),
+        password_file=str(folder / "password"),
     )
-    yield Secured(server, pki, security)
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[Secured]:
+    """It listens with TLS alone; its one user but the default has a password in a file."""
+    tls, security = files(tmp_path)
+    port = free_port()
+    options = [
+        *durable(),
+        *tls.options(port),
+        "--user",
+        *LOCKED.split(),
+        *user("hola", "s3cret", "hola"),
+    ]
+    server = Server(tmp_path / "redis", options, port=port)
+    server.start()
+    yield Secured(server, tls.folder, security)
     server.stop()
 
 
@@ -125,7 +134,7 @@ async def test_rotated_certificates_and_password_need_no_restart_of_the_client(
     await run(bus, "r1")
     waiting = asyncio.create_task(bus.jobs.take("b", timeout_s=3 * PATIENCE_S))
     secured.server.stop(gently=True)
-    pki = Pki.at(secured.pki.folder, "next-ca")  # nothing of the old authority is trusted now
+    pki = Pki.at(secured.pki, "next-ca")  # nothing of the old authority is trusted now
     for name in ("redis", "drafter"):
         pki.issue(name)
     replace_file(Path(secured.security.password_file), b"n3xt")
@@ -141,29 +150,26 @@ async def test_rotated_certificates_and_password_need_no_restart_of_the_client(
     await bus.close()
 
 
-async def test_a_cluster_with_tls(tmp_path: Path) -> None:
-    pki = Pki.at(tmp_path / "pki")
-    pki.issue("redis")
-    client = pki.issue("drafter")
-    security = BusSecurity(ca=client["tls_ca"], cert=client["tls_cert"], key=client["tls_key"])
-    with cluster(tmp_path, tls=Tls(pki.folder, "redis")) as nodes:
-        url = "rediss+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+async def test_a_cluster_with_tls_and_a_user(tmp_path: Path) -> None:
+    tls, security = files(tmp_path)
+    with cluster(tmp_path, *user("hola", "s3cret", "hola"), tls=tls) as nodes:
+        url = "rediss+cluster://hola@" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
         bus = RedisBus(url, limits=LONG, security=security)
         for number in range(12):
             await run(bus, f"r{number}")
         await bus.close()
         with pytest.raises(BusUnavailable):
-            await open_bus(url, limits=SHORT, security=BusSecurity(ca=client["tls_ca"]))
+            await open_bus(url, limits=SHORT, security=replace(security, cert="", key=""))
+        with pytest.raises(BusUnavailable):
+            await open_bus(url.replace("hola@", "nobody@"), limits=SHORT, security=security)
 
 
 @pytest.mark.slow
-async def test_sentinels_with_tls(tmp_path: Path) -> None:
-    pki = Pki.at(tmp_path / "pki")
-    pki.issue("redis")
-    client = pki.issue("drafter")
-    security = BusSecurity(ca=client["tls_ca"], cert=client["tls_cert"], key=client["tls_key"])
-    with watched(tmp_path, Tls(pki.folder, "redis")) as servers:
-        bus = RedisBus(f"rediss{servers.url.removeprefix('redis')}", limits=LONG, security=security)
+async def test_sentinels_with_tls_and_a_user(tmp_path: Path) -> None:
+    tls, security = files(tmp_path)
+    with watched(tmp_path, *user("hola", "s3cret", "hola"), tls=tls) as servers:
+        url = servers.url.replace("redis+sentinel://", "rediss+sentinel://hola@")
+        bus = RedisBus(url, limits=LONG, security=security)
         await run(bus, "r1")
         await asyncio.to_thread(servers.master.stop)
         await run(bus, "r2")

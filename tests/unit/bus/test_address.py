@@ -66,3 +66,9 @@ def test_what_is_none_is_a_config_error_that_repeats_no_password(url: str) -> No
         parse_address(url)
     assert "s3cret" not in caught.value.message
     assert "redis+sentinel://" in caught.value.message
+
+
+def test_certificates_in_the_url_are_refused_and_not_left_aside() -> None:
+    with pytest.raises(ConfigError, match="HOLA_BUS_CA") as caught:
+        parse_address("rediss://user:s3cret@host?ssl_cert_reqs=none")
+    assert "s3cret" not in caught.value.message
