@@ -156,7 +156,9 @@ class _Shell:
         self._opening = self._opening or self._session.reopen()
         match self._session.outage:
             case Outage.LOCAL:
-                return await self._go_on_alone(self._opening, pause_s)
+                # Who could not even open a session has waited long enough.
+                grace_s = 0.0 if could_not_open and not moved else self._patience.local_after_s
+                return await self._go_on_alone(self._opening, pause_s, grace_s)
             case Outage.FAIL if (could_not_open and not moved) or self._absence.tries > 1:
                 raise VerifierUnavailable(
                     f"no verifier can be reached: {trouble.message}", cause=trouble.reason
@@ -166,15 +168,17 @@ class _Shell:
         await asyncio.sleep(pause_s)
         return self._opening
 
-    async def _go_on_alone(self, opening: Sequence[Action], pause_s: float) -> Sequence[Action]:
+    async def _go_on_alone(
+        self, opening: Sequence[Action], pause_s: float, grace_s: float
+    ) -> Sequence[Action]:
         """Write without a verifier until one is open again; what the session wants then.
 
-        Short absences are waited out. When the local text is complete the wait is bounded as ever.
+        Absences of `grace_s` are waited out. When the local text is complete the wait is bounded as
+        ever.
         """
         reaching = asyncio.create_task(self._reach(opening, pause_s))
         try:
-            grace_s = min(self._patience.local_after_s, self._absence.left_s)
-            await asyncio.wait({reaching}, timeout=grace_s)
+            await asyncio.wait({reaching}, timeout=min(grace_s, self._absence.left_s))
             due = await self._write_until(reaching)
             await asyncio.wait({reaching}, timeout=self._absence.left_s)
             if not reaching.done():
