@@ -74,49 +74,32 @@ def test_mismatched_input_is_refused():
         fit_forest(np.zeros((3, 2)), np.zeros(2), trees=1, min_leaf=1, rng=rng)
 
 
+LEAF_ONLY = {"signal": [-1], "threshold": [0], "left": [0], "value": [0], "roots": [0]}
+SPLIT = {
+    "signal": [0, -1, -1],
+    "threshold": [0, 0, 0],
+    "left": [1, 0, 0],
+    "value": [0, 0, 0],
+    "roots": [0],
+}
 BROKEN = {
     "no nodes": {"signal": [], "threshold": [], "left": [], "value": [], "roots": [0]},
-    "a loop": {
-        "signal": [0, -1],
-        "threshold": [0, 0],
-        "left": [0, 0],
-        "value": [0, 0],
-        "roots": [0],
-    },
-    "a child outside": {
-        "signal": [0, -1],
-        "threshold": [0, 0],
-        "left": [1, 0],
-        "value": [0, 0],
-        "roots": [0],
-    },
-    "an unknown signal": {
-        "signal": [9, -1, -1],
-        "threshold": [0] * 3,
-        "left": [1, 0, 0],
-        "value": [0] * 3,
-        "roots": [0],
-    },
-    "a root outside": {"signal": [-1], "threshold": [0], "left": [0], "value": [0], "roots": [1]},
-    "no roots": {"signal": [-1], "threshold": [0], "left": [0], "value": [0], "roots": []},
-    "short columns": {
-        "signal": [-1, -1],
-        "threshold": [0],
-        "left": [0],
-        "value": [0],
-        "roots": [0],
-    },
-    "not finite": {
-        "signal": [-1],
-        "threshold": [0],
-        "left": [0],
-        "value": [float("nan")],
-        "roots": [0],
-    },
-    "text": {"signal": ["a"], "threshold": [0], "left": [0], "value": [0], "roots": [0]},
+    "a loop": SPLIT | {"left": [0, 0, 0]},
+    "a child outside": SPLIT | {"left": [2, 0, 0]},
+    "an unknown signal": SPLIT | {"signal": [9, -1, -1]},
+    "a root outside": LEAF_ONLY | {"roots": [1]},
+    "no roots": LEAF_ONLY | {"roots": []},
+    "short columns": SPLIT | {"threshold": [0]},
+    "not finite": LEAF_ONLY | {"value": [float("nan")]},
+    "text": LEAF_ONLY | {"signal": ["a"]},
     "no object": [],
-    "nested": {"signal": [[-1]], "threshold": [[0]], "left": [[0]], "value": [[0]], "roots": [0]},
+    "nested": {name: [column] for name, column in LEAF_ONLY.items()},
 }
+
+
+def test_what_the_broken_ones_are_made_of_is_fine():
+    assert Forest.from_json(SPLIT, 3).predict(np.zeros((1, 3))) == [0]
+    assert Forest.from_json(LEAF_ONLY, 3).predict(np.zeros((1, 3))) == [0]
 
 
 @pytest.mark.parametrize("stored", BROKEN.values(), ids=BROKEN)
