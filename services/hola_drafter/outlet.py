@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from hola.telemetry import Metrics
-from hola.types import Failure, GenerateEvent, GenerateJob, Summary, TokenEvent, Tokens
+from hola.types import Correction, Failure, GenerateEvent, GenerateJob, Summary, TokenEvent, Tokens
 
 EmitEvent = Callable[[GenerateEvent], Awaitable[None]]
 SERVICE = "drafter"
@@ -38,6 +38,8 @@ class Outlet:
         match event:
             case Tokens(tokens=tokens):
                 self._count(tokens)
+            case Correction():
+                self._metrics.corrections.inc()
             case Summary(finish_reason=reason, reconnects=reconnects):
                 self._end(reason.name.lower())
                 self._metrics.reconnects.inc(reconnects)

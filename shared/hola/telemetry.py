@@ -64,6 +64,9 @@ class Metrics:
         )
         self.draft_seconds = Histogram("hola_draft_seconds", "Time of a ladder's proposal", **timed)
         self.reconnects = Counter("hola_reconnects", "Verifier sessions opened again", **where)
+        self.corrections = Counter(
+            "hola_corrections", "Ends of unverified text: confirmed or taken back", **where
+        )
         self.pool_addresses = Gauge(
             "hola_pool_addresses", "Verifier addresses by state", ["state"], **where
         )

@@ -6,7 +6,7 @@ import pytest
 
 from hola.errors import Fenced
 from hola.telemetry import Metrics
-from hola.types import Failure, FinishReason, Outcome, Summary, TokenEvent, Tokens
+from hola.types import Correction, Failure, FinishReason, Outcome, Summary, TokenEvent, Tokens
 from hola_drafter.outlet import Outlet
 from tests.support.scripted_system import job
 
@@ -47,8 +47,9 @@ async def test_nothing_passes_behind_the_end():
 
 async def test_tokens_reconnects_and_the_first_token_are_counted():
     out, metrics = outlet([])
-    for event in (TOKENS, TOKENS, SUMMARY):
+    for event in (TOKENS, TOKENS, Correction(position=3), SUMMARY):
         await out(event)
+    assert value(metrics, "hola_corrections_total") == 1
     assert value(metrics, "hola_committed_tokens_total", outcome="accepted") == 2
     assert value(metrics, "hola_committed_tokens_total", outcome="bonus") == 2
     assert value(metrics, "hola_first_token_seconds_count") == 1
