@@ -125,7 +125,7 @@ class _Graph:
 
     def become(self, wanted: set[int], load: Load) -> None:
         """Hold the vectors of the wanted rows and no others."""
-        have = {int(row) for row in self._index.keys}
+        have = set(np.asarray(self._index.keys[:]).tolist())  # one by one they take seconds
         gone = have - wanted
         if gone:
             self._index.remove(np.array(sorted(gone), np.uint64))
