@@ -110,7 +110,7 @@ def examine(bus: str | None, models_dir: str | None, *, quiet: bool) -> Iterator
         )
         return
     yield Finding(check="settings", status=Status.ok, found="every HOLA_* variable is known")
-    yield reach_bus(bus or os.environ.get("HOLA_BUS", ""))
+    yield reach_bus(bus or os.environ.get("HOLA_BUS", ""), settings)
     yield from models(settings, quiet=quiet)
     yield embedder(settings)
 
@@ -169,14 +169,14 @@ def memory() -> Finding:
     return Finding(check="memory", status=Status.ok, found=f"{free // MIB} MiB free")
 
 
-def reach_bus(url: str) -> Finding:
-    """Whether the bus answers; not asked without a URL."""
+def reach_bus(url: str, settings: Settings) -> Finding:
+    """Whether the bus answers, with the settings' certificates; not asked without a URL."""
     if not url:
         return Finding(
             check="bus", status=Status.note, found="not asked for", remedy="--bus redis://host:6379"
         )
     try:
-        asyncio.run(_ping(url))
+        asyncio.run(_ping(settings.model_copy(update={"bus": url})))
     except (HolaError, TimeoutError) as error:
         why = error.message if isinstance(error, HolaError) else f"no answer in {BUS_WAIT_S:g} s"
         return Finding(
@@ -188,11 +188,11 @@ def reach_bus(url: str) -> Finding:
     return Finding(check="bus", status=Status.ok, found="answers")
 
 
-async def _ping(url: str) -> None:
-    from hola.bus.connect import open_bus
+async def _ping(settings: Settings) -> None:
+    from hola.bus.from_settings import bus_from
 
     async with asyncio.timeout(BUS_WAIT_S):
-        bus = await open_bus(url)
+        bus = await bus_from(settings)
         try:
             await bus.ping()
         finally:
