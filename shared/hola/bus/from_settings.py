@@ -13,6 +13,8 @@ async def bus_from(settings: Settings) -> Bus:
     """The bus at HOLA_BUS with the bounds the settings give. Raises as `open_bus`."""
     limits = BusLimits(
         queue_limit=settings.queue_limit,
+        # Where tenants have limits of their own, the router alone knows them.
+        tenant_queue_limit=None if settings.tenants else settings.tenant_requests or None,
         job_idle_s=settings.job_idle_s,
         max_attempts=settings.job_attempts,
         journal_ttl_s=settings.journal_ttl_s,
