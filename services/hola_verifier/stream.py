@@ -11,6 +11,7 @@ from hola.types import CancelSession, Done, DraftBlock, Open, VerifierRequest, V
 from hola_verifier.host import Session, VerifierHost
 
 T = TypeVar("T")
+_LAST_WORDS_S = 1.0
 
 
 class SessionStream:
@@ -29,7 +30,6 @@ class SessionStream:
         Raises SessionLost when none came for as long as a session is kept, or no Open soon: a
         silent stream must not stay for ever. Raises SessionMoved once the verifier drains.
         """
-        self._check_staying()
         source = aiter(messages)
         while True:
             limit_s = self._limit_s()
@@ -98,8 +98,14 @@ class SessionStream:
         return Done(rounds=rounds)
 
     def _limit_s(self) -> float:
-        """How long the caller may be silent now."""
+        """How long the caller may be silent now.
+
+        While the verifier drains a caller still gets to send its Open: a stream that ends under
+        the first message does not say why.
+        """
         limits = self._host.limits
+        if self._host.door.draining:
+            return min(limits.opening_s, _LAST_WORDS_S)
         return limits.ttl_s if self._opening else min(limits.opening_s, limits.ttl_s)
 
     def _check_staying(self) -> None:

@@ -178,8 +178,12 @@ class _GrpcLink:
     def __init__(self, call: Any, settings: Settings) -> None:
         self.call = call
         self._answer_timeout_s = settings.answer_timeout_s
+        self._connect_timeout_s = settings.connect_timeout_s
         self._max_message_bytes = settings.max_message_bytes
         self._cancelled = False
+        self._has_begun = False
+        self._over = asyncio.Event()
+        call.add_done_callback(lambda _: self._over.set())
 
     async def send(self, message: VerifierRequest) -> None:
         """Send a message. Raises SessionLost, or the error the verifier has ended with.
@@ -196,6 +200,8 @@ class _GrpcLink:
         self._cancelled = self._cancelled or isinstance(message, CancelSession)
         try:
             async with asyncio.timeout(self._answer_timeout_s):
+                if not self._has_begun:
+                    await self._begin()
                 await self.call.write(packed)
         except asyncio.InvalidStateError:  # the call has ended
             raise await self._ended() from None
@@ -237,6 +243,29 @@ class _GrpcLink:
             pass  # it has ended in its own way; nothing is left to say
         finally:
             self.call.cancel()
+
+    async def _begin(self) -> None:
+        """Wait until the call has begun. Raises SessionLost, AioRpcError.
+
+        When the connection breaks at that very moment, grpc lets the first message wait for ever.
+        """
+        waits = [asyncio.create_task(each) for each in self._beginnings()]
+        try:
+            done, _ = await asyncio.wait(
+                waits, timeout=self._connect_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if waits[0] not in done:
+                self.call.cancel()
+                raise SessionLost("the stream broke while it began")
+            await waits[0]
+            self._has_begun = True
+        finally:
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    def _beginnings(self) -> tuple[Coroutine[Any, Any, Any], ...]:
+        return self.call.wait_for_connection(), self._over.wait()
 
     async def _ended(self) -> HolaError:
         """Why the call is over, from its status."""
