@@ -202,16 +202,18 @@ class JobQueue(Protocol):
     """Jobs for a group of drafters: each goes to one, and to another if that one dies."""
 
     async def publish(self, job: GenerateJob) -> None:
-        """Queue a job exactly once per request id.
+        """Queue a job exactly once per request id, under its tenant.
 
-        Raises DuplicateRequest, Overloaded when the queue is at its bound, BusUnavailable.
+        Raises DuplicateRequest, Overloaded when the queue is at its bound, QuotaExceeded when the
+        tenant is at its own, InvalidRequest on what cannot travel, BusUnavailable.
         """
         ...
 
     async def take(self, consumer: str, *, timeout_s: float) -> Delivery | None:
         """Next job for `consumer`: first one whose consumer went silent, else a new one.
 
-        None when nothing came within timeout_s. Raises BusUnavailable.
+        Among several, of the tenant with the fewest running jobs, then of the one longest not
+        served. None when nothing came within timeout_s. Raises BusUnavailable.
         """
         ...
 
@@ -244,8 +246,9 @@ class JobQueue(Protocol):
     async def replay(self, dead_letter_id: str) -> GenerateJob:
         """Queue a dead letter's job again, under its request id and with a new journal.
 
-        Raises UnknownRequest when there is no such dead letter, ProtocolViolation when its payload
-        cannot be read, and as `publish`.
+        The dead letter is gone then. Raises UnknownRequest when there is no such one,
+        ProtocolViolation when its payload cannot be read, and as `publish`: DuplicateRequest while
+        the request runs again.
         """
         ...
 
