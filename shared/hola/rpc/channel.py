@@ -170,7 +170,9 @@ def _channel_options(settings: Settings, service: str, idempotent: tuple[str, ..
     options = [
         *common_options(settings),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # In spite of its name how long one attempt to connect may take at least, the TLS handshake
+        # included: that is three round trips.
+        ("grpc.min_reconnect_backoff_ms", 2000),
         ("grpc.max_reconnect_backoff_ms", 2000),
         # Subchannels are otherwise shared by all channels of the process, backoff included.
         ("grpc.use_local_subchannel_pool", 1),

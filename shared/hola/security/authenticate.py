@@ -75,7 +75,8 @@ class Authenticator:
     async def caller(self, claim: Claim) -> Caller:
         """Who calls. A token counts before a certificate: it says less, so it allows less.
 
-        Raises Unauthenticated, or Overloaded for a peer that fails too often.
+        Raises Unauthenticated, or Overloaded for a peer that fails too often. What holds always
+        counts: behind one address may be many, and one who guesses must not lock the others out.
         """
         try:
             if self.asks and claim.authorization:
@@ -101,12 +102,7 @@ class Authenticator:
             raise Unauthenticated("the API key is not one of this server's")
         if self._tokens is None:
             raise Unauthenticated("this server takes API keys only, and that is none")
-        if known := await self._tokens.known(text):
-            return known
-        # A signature costs more to check than to make up: who failed too often is not worth it.
-        if self._failures.exhausted(claim.peer):
-            raise _too_many()
-        return self._tokens.verified(text)
+        return await self._tokens.caller(text)
 
 
 class TokenCheck:
@@ -125,22 +121,25 @@ class TokenCheck:
         self._with = self._keys.value
         self._seen: OrderedDict[bytes, Verified] = OrderedDict()
 
-    async def known(self, text: str) -> Caller | None:
-        """The caller of a token that was verified before with the keys that still count."""
+    async def caller(self, text: str) -> Caller:
+        """The caller of a token; one seen before is not verified again while its keys count.
+
+        Raises Unauthenticated.
+        """
         keys = await self._keys.fresh()
         if keys is not self._with:
             self._with = keys
             self._seen.clear()
         found = self._seen.get(_digest(text))
-        return found.caller if found and found.until > self._clock() else None
+        if found is None or found.until <= self._clock():
+            found = self._verify(text, keys, self._rules, clock=self._clock)
+            self._remember(text, found)
+        return found.caller
 
-    def verified(self, text: str) -> Caller:
-        """The caller of a token. Raises Unauthenticated."""
-        found = self._verify(text, self._with, self._rules, clock=self._clock)
+    def _remember(self, text: str, found: Verified) -> None:
         self._seen[_digest(text)] = found
         while len(self._seen) > _MAX_REMEMBERED:
             self._seen.popitem(last=False)
-        return found.caller
 
 
 def bearer(authorization: Sequence[str]) -> str:

@@ -62,8 +62,8 @@ def issue(
     """A certificate for a server and client called `name` that answers at `hosts`.
 
     Hosts are DNS names (also `*.name`) and IP addresses. With `tenant` its owner acts for that
-    tenant only, and is no server. Raises InvalidRequest on input that cannot be used, ConfigError on an authority
-    that cannot be read.
+    tenant only, and is no server. Raises InvalidRequest on input that cannot be used, ConfigError
+    on an authority that cannot be read.
     """
     try:
         parent = x509.load_pem_x509_certificate(authority.certificate)
