@@ -12,6 +12,7 @@ from typing import Protocol
 from hola.config import Settings, load_settings
 from hola.errors import HolaError
 from hola.rpc.server import listen_address
+from hola.security.tls import serves_tls, watched_pems
 from hola.telemetry import Metrics, configure_logging, get_logger, serve_metrics
 
 log = get_logger(__name__)
@@ -50,6 +51,8 @@ def run(service: str, build: Build, environ: Mapping[str, str] | None = None) ->
         settings = load_settings(os.environ if environ is None else environ)
         settings = settings.model_copy(update={"listen": settings.listen_on(service)})
         listen_address(settings.listen, settings)
+        if serves_tls(settings):
+            watched_pems(settings)  # a wrong file is told now, and not after a model has loaded
         configure_logging(service, settings)
         asyncio.run(_run(build, settings))
     except HolaError as error:

@@ -337,6 +337,14 @@ async def test_new_calls_need_a_new_connection_in_time_and_streams_go_on(pki: Pk
         stream.cancel()
 
 
+async def test_a_connection_without_calls_is_given_up_and_comes_back(pki: Pki) -> None:
+    async with encrypted(pki, connection_idle_s=1.0) as rig:
+        assert await rig.call("unary_unary")
+        async with asyncio.timeout(30):
+            await left_ready(rig.channel)
+        assert await rig.call("unary_unary") == ["service default drafter"]
+
+
 def start_stream(channel: grpc.aio.Channel) -> Any:
     return channel.stream_stream(
         "/hola.test.Kinds/stream_stream", response_deserializer=lambda raw: raw
