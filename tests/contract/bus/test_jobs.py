@@ -131,15 +131,15 @@ async def test_stale_jobs_come_before_new_ones_and_behind_many_running(backend: 
 
 
 async def test_a_heartbeat_keeps_the_job(backend: Backend) -> None:
-    owner, other = backend.bus(job_idle_s=IDLE_S), backend.bus(job_idle_s=IDLE_S)
+    owner, other = backend.bus(job_idle_s=LONG_IDLE_S), backend.bus(job_idle_s=LONG_IDLE_S)
     await owner.jobs.publish(job())
     delivery = await owner.jobs.take("owner", timeout_s=1)
     assert delivery is not None
     for _ in range(3):
-        await backend.pass_time(IDLE_S * 0.6)
+        await backend.pass_time(LONG_IDLE_S * 0.6)
         await owner.jobs.renew("owner", delivery)
         assert await other.jobs.take("other", timeout_s=0) is None
-    await backend.pass_time(IDLE_S + 0.05)
+    await backend.pass_time(LONG_IDLE_S + 0.05)
     claimed = await other.jobs.take("other", timeout_s=0)
     assert claimed is not None
     assert claimed.attempts == 2  # a heartbeat is no delivery

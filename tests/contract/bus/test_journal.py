@@ -232,21 +232,21 @@ async def test_an_ended_journal_is_kept_for_its_time(backend: Backend) -> None:
 
 
 async def test_a_running_journal_is_kept_longer_with_every_entry(backend: Backend) -> None:
-    bus = await published(backend, running_ttl_s=0.5)
+    bus = await published(backend, running_ttl_s=1.5)
     for position in range(3):
-        await backend.pass_time(0.3)
+        await backend.pass_time(0.8)
         await write(bus, "a", tokens(position))
-    await backend.pass_time(0.6)
+    await backend.pass_time(1.6)
     with pytest.raises(UnknownRequest):
         await write(bus, "a", tokens(3))
 
 
 async def test_a_heartbeat_keeps_the_journal_of_a_long_first_pass(backend: Backend) -> None:
-    bus = await published(backend, running_ttl_s=0.5)
+    bus = await published(backend, running_ttl_s=1.5)
     delivery = await bus.jobs.take("a", timeout_s=1)
     assert delivery is not None
     for _ in range(3):
-        await backend.pass_time(0.3)
+        await backend.pass_time(0.8)
         await bus.jobs.renew("a", delivery)
     await write(bus, "a", started())
 
@@ -257,7 +257,7 @@ async def test_a_heartbeat_does_not_keep_an_ended_journal(backend: Backend) -> N
     assert delivery is not None
     await bus.journal.cancel("r1")
     await bus.jobs.renew("a", delivery)
-    await backend.pass_time(0.6)
+    await backend.pass_time(1.6)
     assert await bus.journal.read("r1") == []
     with pytest.raises(UnknownRequest):
         await followed(bus)
