@@ -6,10 +6,12 @@ import asyncio
 import enum
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO, cast
 
 import typer
 from rich.console import Console
@@ -139,7 +141,8 @@ def command(
     """
     if how.source is not None and len(paths) > 1:
         raise InvalidRequest("--source names one path, not several", field="source")
-    tally = asyncio.run(_ingest(paths, how, what, quiet=json))
+    with _standard_input(paths, how) as stdin:
+        tally = asyncio.run(_ingest(paths, how, what, stdin=stdin, quiet=json))
     if json:
         facts = {name: getattr(tally, name) for name in ("added", "unchanged", "pruned", "chunks")}
         dump({"collection": what.collection, **facts, "failed": tally.failed})
@@ -154,7 +157,12 @@ def command(
 
 
 async def _ingest(
-    paths: list[str], how: IngestOptions, what: KnowledgeOptions, *, quiet: bool
+    paths: list[str],
+    how: IngestOptions,
+    what: KnowledgeOptions,
+    *,
+    stdin: BinaryIO,
+    quiet: bool,
 ) -> Tally:
     tally = Tally()
     console = Console(stderr=True, highlight=False)
@@ -183,29 +191,49 @@ async def _ingest(
             await ingester.open(what.tenant, what.collection)
             found, missing = await asyncio.to_thread(_find, paths, how)
             bar.update(task, total=len(found))
-            limits = Limits(file_bytes=how.max_mb * MIB)
-            with Reader(limits) as reader:
-                documents = _read(reader, found, missing, how, lambda: bar.advance(task))
-                async for one in ingester.ingest(what.tenant, what.collection, documents):
-                    tally.count(one)
-                    if one.error is not None and not quiet:
-                        console.print(f"[red]failed:[/red] {escape(one.error.message)}")
+            with Reader(Limits(file_bytes=how.max_mb * MIB)) as reader:
+                documents = _read(reader, found, missing, stdin, lambda: bar.advance(task))
+                ingesting = ingester.ingest(what.tenant, what.collection, documents)
+                async with aclosing(ingesting):
+                    async for one in ingesting:
+                        tally.count(one)
+                        if one.error is not None and not quiet:
+                            console.print(f"[red]failed:[/red] {escape(one.error.message)}")
         if how.prune and not tally.failed:
             names = [_called(path, how) for path in paths]
             tally.pruned = await _prune(store, what, names, tally.seen)
     return tally
 
 
+@contextmanager
+def _standard_input(paths: list[str], how: IngestOptions) -> Iterator[BinaryIO]:
+    """Standard input in a temporary file, if it is among the paths.
+
+    It is read here, in the main thread, where an interrupt ends the wait for more of it. More than
+    a document may have is left unread; JSON lines are read to their end.
+    """
+    with tempfile.SpooledTemporaryFile(max_size=16 * MIB) as spool:
+        if STDIN in paths:
+            bounded = how.form is not FormatName.jsonl
+            left = how.max_mb * MIB + 1
+            while part := sys.stdin.buffer.read(min(MIB, left) if bounded else MIB):
+                spool.write(part)
+                left -= len(part)
+            spool.seek(0)
+        yield cast("BinaryIO", spool)
+
+
 def _find(paths: list[str], how: IngestOptions) -> tuple[list[Found], list[HolaError]]:
     """Files to read, and the paths where nothing is."""
     found: list[Found] = []
     missing: list[HolaError] = []
+    form = how.form.value if how.form else None
     for path in paths:
         if path == STDIN:
-            found.append(Found(Path(STDIN), _called(path, how)))
+            found.append(Found(Path(STDIN), _called(path, how), form))
             continue
         try:
-            found += find_files(Path(path), _called(path, how))
+            found += find_files(Path(path), _called(path, how), form)
         except HolaError as error:
             missing.append(error)
     return found, missing
@@ -221,17 +249,16 @@ def _read(
     reader: Reader,
     found: list[Found],
     missing: list[HolaError],
-    how: IngestOptions,
+    stdin: BinaryIO,
     advance: Callable[[], None],
 ) -> Iterator[Read]:
     """Everything in the files; blocking, for the ingester's thread."""
     yield from missing
-    form = how.form.value if how.form else None
     for entry in found:
         if str(entry.path) == STDIN:
-            yield from reader.read_open(sys.stdin.buffer, entry.source, form or "text")
+            yield from reader.read_open(stdin, entry.source, entry.form or "text")
         else:
-            yield from reader.read(entry, form)
+            yield from reader.read(entry)
         advance()
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -156,3 +164,36 @@ def test_what_is_wrong_is_one_line(hola, arguments, code):
     result = hola(*arguments)
     assert result.exit_code == code, result.output
     assert result.stderr.count("\n") == 1
+
+
+def test_more_standard_input_than_a_document_may_have_is_an_error(hola):
+    result = hola("ingest", "-", "--max-mb", "1", input="x" * (2**20 + 5))
+    assert result.exit_code == 1
+    assert "--max-mb allows more" in result.stderr
+    lines = '{"text": "one"}\n' * 80_000
+    many = hola("ingest", "-", "--max-mb", "1", "--format", "jsonl", input=lines)
+    assert many.stdout == "default: 80000 added, 0 unchanged, 0 failed; 80000 chunks\n"
+
+
+def test_an_interrupt_ends_the_wait_for_standard_input(tmp_path, repo_root):
+    roots = [str(repo_root / root) for root in ("shared", "services", "bench")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(roots), "HOLA_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", "from hola_cli.main import main; main()", "ingest", "-"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=env, **pipes) as process:
+        process.stdin.write(b"some text")
+        process.stdin.flush()
+        try:
+            while _unread(process.stdin.fileno()):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            process.wait(60)  # standard input stays open
+            assert process.returncode == 130
+        finally:
+            process.kill()
+
+
+def _unread(pipe: int) -> int:
+    """Bytes in the pipe that nobody has read."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0)))[0]

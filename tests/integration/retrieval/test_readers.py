@@ -23,7 +23,7 @@ def reader():
 
 
 def read_one(reader: Reader, path: Path, form: str | None = None) -> Document | DocumentInvalid:
-    (made,) = reader.read(Found(path, "s"), form)
+    (made,) = reader.read(Found(path, "s", form))
     return made
 
 

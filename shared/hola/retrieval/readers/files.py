@@ -30,10 +30,14 @@ Read = Document | HolaError
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to read and what its documents are called."""
+    """A file to read, what its documents are called, and their form.
+
+    `form` None goes by the name, then by the content.
+    """
 
     path: Path
     source: str
+    form: str | None = None
 
 
 def format_of(path: Path) -> str | None:
@@ -44,7 +48,7 @@ def format_of(path: Path) -> str | None:
     return _SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def find_files(path: Path, source: str) -> Iterator[Found]:
+def find_files(path: Path, source: str, form: str | None = None) -> Iterator[Found]:
     """The file itself, or those of a folder whose names promise a format we read, sorted.
 
     Hidden ones and links to folders are passed over. Raises DocumentInvalid where nothing is.
@@ -55,9 +59,10 @@ def find_files(path: Path, source: str) -> Iterator[Found]:
             for name in sorted(names):
                 file = Path(folder) / name
                 if not name.startswith(".") and format_of(file):
-                    yield Found(file, _named(f"{source}/{file.relative_to(path).as_posix()}"))
+                    name = f"{source}/{file.relative_to(path).as_posix()}"
+                    yield Found(file, _named(name), form)
     elif os.path.lexists(path):
-        yield Found(path, _named(source))
+        yield Found(path, _named(source), form)
     else:
         raise DocumentInvalid(f"{path} does not exist", source=source)
 
@@ -75,14 +80,14 @@ class Reader:
         self._limits = limits or Limits()
         self._apart = Apart(self._limits)
 
-    def read(self, found: Found, form: str | None = None) -> Iterator[Read]:
+    def read(self, found: Found) -> Iterator[Read]:
         """The documents of a file, and an error for each part that has none to give.
 
-        `form` None goes by the name, then by the content. Never raises a HolaError or OSError.
+        Never raises a HolaError or OSError.
         """
         try:
             with open_plain(found.path) as file:
-                yield from self.read_open(file, found.source, form or format_of(found.path))
+                yield from self.read_open(file, found.source, found.form or format_of(found.path))
         except OSError as error:
             reason = error.strerror or str(error)
             message = f"{found.path} cannot be read: {reason}"
