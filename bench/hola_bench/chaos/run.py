@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from hola.config import Settings
 from hola.errors import HolaError
@@ -112,19 +116,32 @@ class _Run:
         clients = [
             asyncio.create_task(self._client(faults)) for _ in range(self._scenario.together)
         ]
+        telling = asyncio.create_task(self._tell())
         try:
             await asyncio.gather(*clients)
             await faults
         except HolaError as error:
             self._outcome.trouble = error.message
         finally:
-            for task in (faults, *clients):
+            for task in (telling, faults, *clients):
                 task.cancel()
-            await asyncio.gather(faults, *clients, return_exceptions=True)
+            await asyncio.gather(telling, faults, *clients, return_exceptions=True)
             await self._routers.close()
             self._outcome.injected = self._injector.injected
             self._outcome.exits = self._fleet.exits
             self._outcome.seconds = self._clock()
+
+    async def _tell(self) -> None:
+        """How far it is, on a terminal."""
+        ended = TextColumn("{task.fields[ended]}")
+        columns = TextColumn("faults"), BarColumn(), MofNCompleteColumn(), ended
+        console, is_silent = Console(stderr=True), not sys.stderr.isatty()
+        with Progress(*columns, console=console, disable=is_silent) as bar:
+            task = bar.add_task("", total=len(self._outcome.faults), ended="")
+            while True:
+                count = f"{len(self._outcome.transcripts)} streams"
+                bar.update(task, completed=len(self._injector.injected), ended=count)
+                await asyncio.sleep(1.0)
 
     async def _client(self, faults: asyncio.Task[None]) -> None:
         """One stream after the other."""
