@@ -73,9 +73,9 @@ def key_set(*keys: Key) -> bytes:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Claims that hold for ten minutes; a change to None leaves the claim out."""
+    """Claims that hold for a day; a change to None leaves the claim out."""
     now = int(time.time())
-    usual = {"iss": ISSUER, "aud": AUDIENCE, "exp": now + 600, "tenant": "acme", "sub": "ann"}
+    usual = {"iss": ISSUER, "aud": AUDIENCE, "exp": now + 86_400, "tenant": "acme", "sub": "ann"}
     return {name: value for name, value in (usual | changes).items() if value is not None}
 
 
