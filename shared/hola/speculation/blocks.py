@@ -8,6 +8,9 @@ from hola.errors import ProtocolViolation
 from hola.speculation.pacing import RoundReport
 from hola.types import DraftBlock, Outcome, Verdict
 
+# Models pad their tables: a token id a little above the tokenizer's is legal and has no text.
+PADDING_TOKENS = 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
@@ -83,7 +86,7 @@ def _check(block: Block, verdict: Verdict, vocab_size: int) -> None:
         problem = f"{verdict.accepted} accepted of {len(block.tokens)} draft tokens"
     elif verdict.token is None and not verdict.finished:
         problem = "no token of the target's own, though the text goes on"
-    elif verdict.token is not None and not 0 <= verdict.token < vocab_size:
+    elif verdict.token is not None and not 0 <= verdict.token < vocab_size + PADDING_TOKENS:
         problem = f"token id {verdict.token} is outside the vocabulary of {vocab_size}"
     elif verdict.token in block.tokens[verdict.accepted : verdict.accepted + 1]:
         problem = f"draft token {verdict.token} was rejected and is the target's own"

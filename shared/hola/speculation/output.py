@@ -24,6 +24,7 @@ class Output:
         self._prompt_tokens = len(prompt)
         self._sampling = sampling
         self._text = TextStream(tokenizer, sampling.stop)
+        self._vocab_size = tokenizer.vocab_size
         self._ends: frozenset[int] = frozenset()
         self._longest = 0
         self._finish: FinishReason | None = None
@@ -59,7 +60,7 @@ class Output:
         """Take over tokens that another drafter committed; their text was emitted by it."""
         for event in events:
             self.sequence.append(event.token)
-            if not self._text.stopped:
+            if not self._text.stopped and event.token < self._vocab_size:
                 self._text.push(event.token)
 
     def limit(self, context_length: int, eos_token_ids: Sequence[int]) -> None:
@@ -74,7 +75,8 @@ class Output:
         events = []
         for candidate in candidates:
             self.sequence.append(candidate.token)
-            text = "" if candidate.token in self._ends else self._text.push(candidate.token)
+            has_text = candidate.token not in self._ends and candidate.token < self._vocab_size
+            text = self._text.push(candidate.token) if has_text else ""
             self._finish = self._reason()
             if self._finish is not None:
                 text += self._text.flush()

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 _CHECKS = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 # print_blob: a failure says which @reproduce_failure replays it.
 FUZZ = settings(
-    max_examples=300, derandomize=True, deadline=None, print_blob=True, database=None,
+    max_examples=200, derandomize=True, deadline=None, print_blob=True, database=None,
     suppress_health_check=_CHECKS,
 )  # fmt: skip
 FUZZ_LONG = settings(FUZZ, max_examples=5000)

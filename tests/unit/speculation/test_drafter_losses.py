@@ -23,6 +23,7 @@ from hola.types import (
     TokenEvent,
     Verdict,
 )
+from tests.unit.speculation.drive import EOS
 from tests.unit.speculation.steps import (
     OPENED,
     A,
@@ -230,6 +231,9 @@ class TestContract:
             (Verdict(round=1, accepted=1, token=A, logprobs=(-1.0,)), "1 log-prob"),
             (Verdict(round=1, accepted=1, token=A, agreed_tokens=1), "1 agreed of 0"),
             (Verdict(round=1, accepted=1, token=A, finished=True), "without an end token"),
+            (Verdict(round=1, accepted=1, token=2**32 - 1), "outside the vocabulary"),
+            (Verdict(round=1, accepted=1, token=-1), "outside the vocabulary"),
+            (Verdict(round=1, accepted=1, token=D), "was rejected and is the target's own"),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -239,6 +243,18 @@ class TestContract:
         draft(session)
         with pytest.raises(ProtocolViolation, match=message):
             session.on_verdict(verdict, 1)
+
+    def test_a_token_of_the_padding_has_no_text(self) -> None:
+        session = make((C, D), ())
+        open_up(session)
+        draft(session)
+        [emit, _] = session.on_verdict(Verdict(round=1, accepted=1, token=EOS + 1), 1)
+        assert [(t.token, t.text) for t in emit.event.tokens] == [(C, "c"), (EOS + 1, "")]
+        heir = make((D,), committed=emit.event.tokens, fingerprint="f1")
+        open_up(heir)
+        draft(heir)
+        [emit, _] = heir.on_verdict(Verdict(round=1, accepted=1, token=A), 1)
+        assert [t.text for t in emit.event.tokens] == ["d", "a"]
 
     def test_ignores_a_repeated_verdict(self) -> None:
         session = make((C, D), (E,))
