@@ -20,6 +20,7 @@ from hola_cli import (
     dead_letters,
     doctor,
     embedder,
+    gate,
     generate,
     health,
     ingest,
@@ -112,6 +113,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(embedder.app, name="embedder")
 app.command("ingest")(ingest.command)
 app.command("search")(search.command)
+app.add_typer(gate.app, name="gate")
 app.add_typer(collections.app, name="collections")
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)

@@ -18,6 +18,9 @@ from hola.retrieval.sqlite_store import SqliteStore
 from hola.retrieval.types import DEFAULT_ALPHA, ChunkedDocument, Fusion, SearchMode, Vector
 from hola_bench.report import Number, Report, rounded, spread
 from hola_bench.retrieval.beir import TestSet, read_set
+from hola_bench.retrieval.gate import REPEATS, TREES, GateOptions
+from hola_bench.retrieval.gate_report import run_gate
+from hola_bench.retrieval.gate_rows import gate_files
 from hola_bench.retrieval.measures import ndcg, recall
 
 TENANT, NAME = "bench", "set"
@@ -36,6 +39,9 @@ _RANKINGS = {
 class Options:
     """What to measure: a folder in BEIR's form (hola_bench.retrieval.beir) and a part of it.
 
+    A folder with gate*.jsonl, or such a file, measures the gate instead, on that and on what the
+    family `model` knows: `repeats` times with `trees` trees.
+
     `embedder` names an installed one; where it is "none" or not there, BM25 alone is measured.
     """
 
@@ -45,6 +51,10 @@ class Options:
     embedder: str = "minilm"
     threads: int = 0
     alpha: float = DEFAULT_ALPHA
+    model: str = "demo"
+    repeats: int = REPEATS
+    trees: int = TREES
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +85,15 @@ def run(options: Options) -> Report:
 
     Raises ArtifactInvalid for the set or the embedder, and what opening an embedder raises.
     """
+    if gate_files(Path(options.data)):
+        return run_gate(
+            GateOptions(
+                data=options.data, repeats=options.repeats, trees=options.trees, seed=options.seed
+            ),
+            models_dir=options.models_dir,
+            model=options.model,
+            threads=options.threads,
+        )
     asked = read_set(Path(options.data), options.split)
     settings = Settings(
         models_dir=options.models_dir, embedder=options.embedder, threads=options.threads

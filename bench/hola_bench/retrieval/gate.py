@@ -28,6 +28,7 @@ from hola_bench.retrieval.gate_rows import SINGLE_HOP, GateRow, gate_files, read
 
 Array = npt.NDArray[np.float64]
 QUESTION = frozenset("q")
+REPEATS, TREES = 3, 300
 ABLATION_TREES = 100
 # Signals of the question by what they look at, for the ablation.
 _KINDS = {
@@ -45,8 +46,8 @@ class GateOptions:
     """What to measure: a folder with gate*.jsonl or one such file; `repeats` ways to fold it."""
 
     data: str
-    repeats: int = 3
-    trees: int = 300
+    repeats: int = REPEATS
+    trees: int = TREES
     min_leaf: int = 16
     folds: int = 10
     seed: int = 0
@@ -139,7 +140,7 @@ class _Bench:
             self._once(self._entries, families, self._options.fit(repeat))
             for repeat in range(self._options.repeats)
         ]
-        return np.mean(every, axis=0)
+        return np.asarray(np.mean(every, axis=0), np.float64)
 
     def gain(self, scores: Array) -> float:
         return gain_share(scores, self._none, self._light)
@@ -200,7 +201,7 @@ class _Bench:
         Both once, with the ablation's trees: a difference would say that a gate learns documents.
         """
         grouped = [replace(row.entry, group=row.neighbourhood) for row in self._rows]
-        fit = replace(self._options.fit(), trees=ABLATION_TREES)
+        fit = replace(self._options.fit(), trees=min(self._options.trees, ABLATION_TREES))
         return {
             "questions_grouped": sum(bool(row.neighbourhood) for row in self._rows),
             "gain_grouped": rounded(self.gain(self._once(grouped, QUESTION, fit))),
@@ -209,7 +210,7 @@ class _Bench:
 
     def ablation(self) -> Iterator[dict[str, Any]]:
         """Gain of the question's signals without one kind of them, once with fewer trees."""
-        fit = replace(self._options.fit(), trees=ABLATION_TREES)
+        fit = replace(self._options.fit(), trees=min(self._options.trees, ABLATION_TREES))
         table = signal_table(self._entries[:1], WordCounts(texts=0, counts={}), own=False)
         for kind, pattern in _KINDS.items():
             left_out = frozenset(name for name in table[0] if re.fullmatch(pattern, name))

@@ -173,7 +173,9 @@ def says(reply: str, answer: str) -> bool:
     return last[0].strip(".,!").lower() == answer.lower()
 
 
-def measure_demo(asked: Sequence[Asked]) -> tuple[dict[str, Number], dict[str, Any]]:
+def measure_demo(
+    asked: Sequence[Asked], fit: FitOptions = _FIT
+) -> tuple[dict[str, Number], dict[str, Any]]:
     """Headline values and details. Needs retrieval: never met, or answered wrongly without.
 
     The headline is of the last draft tier's answer and the target's check of it, by a gate that
@@ -187,7 +189,7 @@ def measure_demo(asked: Sequence[Asked]) -> tuple[dict[str, Number], dict[str, A
     for tier in asked[0].drafts:
         entries = [item.entry(tier) for item in asked]
         for families, name in ((_DRAFT, "draft"), (_BOTH, "draft and target's check")):
-            best = held_out_scores(entries, families, _FIT)
+            best = held_out_scores(entries, families, fit)
             rows.append(_row(f"{tier}: {name}", best, needs, exposures))
     decided = _decided(best, none, light)
     return {"demo_gate_auroc": rounded(auroc(best, needs))}, {

@@ -61,7 +61,7 @@ def test_standard_input(monkeypatch):
 def test_a_bad_line_is_named(tmp_path, line, what):
     file = tmp_path / "logs.jsonl"
     file.write_text('{"question": "fine", "none": 0, "light": 1}\n' + line + "\n")
-    with pytest.raises(InvalidRequest, match="logs.jsonl:2: ") as raised:
+    with pytest.raises(InvalidRequest, match=r"logs\.jsonl:2: ") as raised:
         read_logs(file)
     assert what in raised.value.message
 

@@ -21,6 +21,7 @@ from hola.retrieval.gate.words import WordCounts
 
 MIN_ENTRIES = 40
 MIN_PRESENT = 0.5
+TREES, MIN_LEAF, FOLDS = 300, 16, 10
 _CALIBRATION_BLOCKS = 30
 
 Ints = npt.NDArray[np.int64]
@@ -31,9 +32,9 @@ Progress = Callable[[int], None]
 class FitOptions:
     """How to fit. Every number was set once, on the gate set's dev part, and is not sensitive."""
 
-    trees: int = 300
-    min_leaf: int = 16
-    folds: int = 10
+    trees: int = TREES
+    min_leaf: int = MIN_LEAF
+    folds: int = FOLDS
     seed: int = 0
 
     def __post_init__(self) -> None:

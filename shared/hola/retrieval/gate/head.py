@@ -19,7 +19,11 @@ from hola.errors import ArtifactInvalid, InvalidRequest
 Array = npt.NDArray[np.float64]
 LARGEST_MISFIT = 0.1
 _NAMES = ("lm_head.weight", "model.embed_tokens.weight")  # the second where both are tied
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _MAX_HEADER_BYTES = 100 * 2**20
 
@@ -53,7 +57,8 @@ class OutputHead:
         Above LARGEST_MISFIT this is not these logits' layer, or the model bends them afterwards.
         """
         explained = self.hidden(logits).astype(np.float32) @ self.weight.T
-        return float(np.linalg.norm(logits - explained) / max(np.linalg.norm(logits), 1e-30))
+        length = max(float(np.linalg.norm(logits)), 1e-30)
+        return float(np.linalg.norm(logits - explained)) / length
 
     def _check(self, vectors: Array) -> None:
         if vectors.ndim != 2 or vectors.shape[1] != len(self.weight):
@@ -119,5 +124,5 @@ def _read_tensor(file: Path, name: str) -> npt.NDArray[np.float32]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactInvalid(f"{file}: {name} cannot be read: {error!r}", path=file) from error
     if entry["dtype"] == "BF16":  # the upper half of a float32
-        return (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(np.float32)
+        raw = (raw.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(raw, np.float32)

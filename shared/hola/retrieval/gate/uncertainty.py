@@ -14,6 +14,8 @@ orders answers nearly as the product does.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -89,10 +91,10 @@ def _margins(p: Array) -> Array:
     if p.shape[1] == 1:
         return np.ones(len(p))
     second, first = np.partition(p, -2, axis=1)[:, -2:].T
-    return first - second
+    return np.asarray(first - second, np.float64)
 
 
-def _check(rows: Array, chosen: npt.NDArray[np.generic]) -> None:
+def _check(rows: Array, chosen: npt.NDArray[Any]) -> None:
     if rows.ndim != 2 or chosen.shape != (len(rows),) or not rows.size:
         raise InvalidRequest(f"logits {rows.shape} do not go with tokens {chosen.shape}")
     if not np.issubdtype(chosen.dtype, np.integer):

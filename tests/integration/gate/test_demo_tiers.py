@@ -1,0 +1,74 @@
+"""On the shipped tiers: hidden states come out of logits, doubt goes with what is unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hola.engines import load_engine
+from hola.engines.tokenizer import load_tokenizer
+from hola.models.family import Family
+from hola.models.prompt import render_chat
+from hola.models.store import ModelStore
+from hola.retrieval.gate.draft import check_answer, draft_answer
+from hola.retrieval.gate.fit import FitOptions
+from hola.retrieval.gate.head import LARGEST_MISFIT, load_head
+from hola.types import ChatMessage
+from hola_bench.retrieval.gate_demo import ask_all, facts_of, measure_demo, says
+
+
+@pytest.fixture(scope="module")
+def family(request) -> Family:
+    models = Path(__file__).parents[3] / "models"
+    if not (models / "demo/hola.json").is_file():
+        if request.config.getoption("--require-all"):
+            pytest.fail("models/demo is not in this checkout")
+        pytest.skip("models/demo is not in this checkout")
+    return ModelStore.at(str(models)).get("demo")
+
+
+@pytest.mark.parametrize("tier", ["draft", "target"])
+def test_the_output_layer_explains_the_graphs_logits(family, tier):
+    folder = family.tier(tier).path
+    engine, head = load_engine(folder, threads=1), load_head(folder)
+    assert head is not None
+    session = engine.open(8)
+    logits = session.forward([5, 6, 7]).astype(float)
+    session.close()
+    engine.close()
+    assert head.misfit(logits) < LARGEST_MISFIT / 2
+    assert head.hidden(logits).shape == (3, head.weight.shape[1])
+
+
+def test_signals_hold_gradients_and_the_target_agrees_with_itself(family):
+    folder = family.target.path
+    engine, head = load_engine(folder, threads=1), load_head(folder)
+    tokenizer = load_tokenizer(folder)
+    question = facts_of(family)[-1].question
+    text = render_chat(family, [ChatMessage(role="user", content=question)])
+    draft = draft_answer(engine, tokenizer.encode(text), head=head)
+    check = check_answer(engine, tokenizer.encode(text), draft.tokens, head=head)
+    engine.close()
+    assert draft.signals["u_gradient_mean"] > 0
+    assert check["c_agrees"] == 1
+    assert check["c_weight_gradient"] == pytest.approx(
+        draft.signals["u_weight_gradient"], rel=0.05, abs=1e-3
+    )
+
+
+def test_doubt_tells_facts_never_met_from_those_met_often(family):
+    """Every thirtieth fact: 48, of each exposure bucket 8."""
+    asked = ask_all(family, facts_of(family)[::30], threads=1)
+    headline, details = measure_demo(asked, FitOptions(trees=20, min_leaf=4, folds=4))
+    assert headline["demo_gate_auroc"] > 0.6
+    best = {row["signal"]: row for row in details["demo_signals"] if row["tier"] == "mid"}
+    assert best["u_nll_max"]["auroc_never_met_or_100_times"] > 0.8
+    assert details["demo_decisions"]["always"] > details["demo_decisions"]["never"] + 0.3
+    assert sum(item.light for item in asked) > 42
+
+
+def test_what_a_reply_says():
+    assert says("The answer is Foxley.", "Foxley")
+    assert not says("The answer is Foxley.", "Fox")
+    assert not says("", "Foxley")
