@@ -198,7 +198,9 @@ async def _ingest(
                     async for one in ingesting:
                         tally.count(one)
                         if one.error is not None and not quiet:
-                            console.print(f"[red]failed:[/red] {escape(one.error.message)}")
+                            console.print(
+                                f"[red]failed:[/red] {escape(one.error.message)}", soft_wrap=True
+                            )
         if how.prune and not tally.failed:
             names = [_called(path, how) for path in paths]
             tally.pruned = await _prune(store, what, names, tally.seen)

@@ -31,7 +31,7 @@ from hola.retrieval.types import (
 )
 
 T = TypeVar("T")
-_THREADS = 4
+_READERS = 4
 
 
 class SqliteStore:
@@ -44,7 +44,9 @@ class SqliteStore:
         self._open: dict[tuple[str, str], SqliteCollection] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hola-store")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="hola-store")
+        # Writers that wait for another process's lock leave the readers' threads alone.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="hola-store-write")
 
     async def create(
         self, tenant: str, name: str, *, embedder: str = "", dimensions: int = 0
@@ -59,7 +61,7 @@ class SqliteStore:
             opened.check_made_for(embedder, dimensions)
             return opened.describe()
 
-        return await self._run(work)
+        return await self._run(work, self._writer)
 
     async def collections(self, tenant: str) -> tuple[Collection, ...]:
         """See DocumentStore."""
@@ -73,7 +75,7 @@ class SqliteStore:
 
     async def drop(self, tenant: str, name: str) -> None:
         """See DocumentStore."""
-        await self._on(tenant, name, lambda opened: opened.remove_files())
+        await self._on(tenant, name, lambda opened: opened.remove_files(), write=True)
 
     async def put(
         self,
@@ -84,12 +86,15 @@ class SqliteStore:
     ) -> Changes:
         """See DocumentStore; one transaction."""
         check_documents(documents)
-        return await self._on(tenant, name, lambda opened: opened.put(documents, vectors or {}))
+        given = vectors or {}
+        return await self._on(tenant, name, lambda opened: opened.put(documents, given), write=True)
 
     async def delete(self, tenant: str, name: str, source: str, *, parts: bool = True) -> Changes:
         """See DocumentStore; one transaction."""
         check_sources([source])
-        return await self._on(tenant, name, lambda opened: opened.delete(source, parts=parts))
+        return await self._on(
+            tenant, name, lambda opened: opened.delete(source, parts=parts), write=True
+        )
 
     async def digests(self, tenant: str, name: str, sources: Sequence[str]) -> dict[str, str]:
         """See DocumentStore."""
@@ -119,22 +124,32 @@ class SqliteStore:
     async def close(self) -> None:
         """Let running calls end, then close every file. Idempotent."""
         self._closed = True
-        await asyncio.to_thread(self._threads.shutdown)
+        for threads in (self._writer, self._readers):
+            await asyncio.to_thread(threads.shutdown)
         with self._lock:
             opened = list(self._open.values())
             self._open.clear()
         for collection in opened:
             collection.close()
 
-    async def _on(self, tenant: str, name: str, work: Callable[[SqliteCollection], T]) -> T:
+    async def _on(
+        self,
+        tenant: str,
+        name: str,
+        work: Callable[[SqliteCollection], T],
+        *,
+        write: bool = False,
+    ) -> T:
         """The result of a blocking call on an open collection, made in a thread."""
         check_names(tenant, name)
-        return await self._run(lambda: work(self._opened(tenant, name)))
+        threads = self._writer if write else self._readers
+        return await self._run(lambda: work(self._opened(tenant, name)), threads)
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], threads: ThreadPoolExecutor | None = None) -> T:
         if self._closed:
             raise StoreUnavailable("the document store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads or self._readers, work)
 
     def _opened(self, tenant: str, name: str) -> SqliteCollection:
         """The collection, opened once and again when its file was made anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -166,6 +167,22 @@ async def test_a_lock_held_for_too_long_is_said(closed, open_store, monkeypatch)
     assert await store.search("t", "c", Query(text="text")), "readers do not wait for writers"
     holder.close()
     await store.put("t", "c", [document("x", "x")])
+
+
+async def test_many_writers_that_wait_leave_readers_alone(closed, open_store):
+    holder = sqlite3.connect(closed, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    store = open_store()
+    writes = [
+        asyncio.create_task(store.put("t", "c", [document(f"w{number}", "x")]))
+        for number in range(8)
+    ]
+    await asyncio.sleep(0)  # they are under way
+    assert await store.search("t", "c", Query(text="text"))
+    assert not any(write.done() for write in writes)
+    holder.close()
+    await asyncio.gather(*writes)
+    assert (await store.collection("t", "c")).documents == 9
 
 
 async def test_a_folder_that_cannot_be_made_is_said(tmp_path):
