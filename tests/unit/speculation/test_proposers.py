@@ -210,6 +210,25 @@ class TestCascade:
         expected = next(i for i, nats in enumerate(free.entropies) if nats >= threshold)
         assert gated.propose([3], 12).tokens == free.tokens[:expected]
 
+    @pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+    def test_writes_on_however_uncertain_it_is(self, params: SamplingParams) -> None:
+        """Drafting and writing by turns, on one cache."""
+        script = replace(SMALL, eos_bias=-100.0)
+        below = Cascade(Lookup(), engine_tier(SCRIPT), params, entropy_threshold=0.5)
+        ladder = Cascade(below, engine_tier(script), params, entropy_threshold=0.5)
+        text = [3, 1]
+        for _ in range(8):
+            assert len(ladder.propose(text, 6).tokens) < 6
+            written = ladder.write(text, 5)
+            assert list(written.tokens) == own_tokens(script, text, 5, params)
+            assert max(written.entropies) >= 0.5
+            text += written.tokens
+
+    def test_writes_up_to_its_context(self) -> None:
+        writer = Cascade(None, engine_tier(replace(SCRIPT, eos_bias=-100.0), 10), GREEDY)
+        assert len(writer.write([1] * 8, 9).tokens) == 3
+        assert writer.write([1] * 11, 9) == Proposal()
+
     @pytest.mark.parametrize("by", ["eos", "stop_token_ids"])
     def test_stops_after_an_end_token(self, by: str) -> None:
         script = replace(SCRIPT, eos_bias=-100.0)
