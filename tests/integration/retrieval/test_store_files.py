@@ -169,7 +169,8 @@ async def test_a_lock_held_for_too_long_is_said(closed, open_store, monkeypatch)
     await store.put("t", "c", [document("x", "x")])
 
 
-async def test_many_writers_that_wait_leave_readers_alone(closed, open_store):
+async def test_many_writers_that_wait_leave_readers_alone(closed, open_store, monkeypatch):
+    monkeypatch.setattr(sqlite_schema, "BUSY_S", 60.0)
     holder = sqlite3.connect(closed, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     store = open_store()
