@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
-
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from hola.retrieval.types import DEFAULT_ALPHA
 from hola_bench import registry
 from hola_bench.report import Report, print_report
+from hola_cli.bench_options import (
+    ChaosOptions,
+    ExactnessOptions,
+    LoadOptions,
+    RetrievalOptions,
+    SpeedOptions,
+)
 from hola_cli.door import settings_for
 from hola_cli.flatten import flat
 from hola_cli.jsonform import dump
@@ -20,182 +23,6 @@ from hola_cli.logs import quiet
 from hola_cli.options import FamilyOptions, JsonOption, ModelsDirOption
 
 app = typer.Typer(no_args_is_help=True, help="Measure, in one form for every benchmark.")
-
-SeedOption = Annotated[
-    int, typer.Option("--seed", metavar="N", min=0, help="Seed of everything drawn at random.")
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExactnessOptions:
-    """What `hola bench exactness` compares."""
-
-    prompts: Annotated[
-        int,
-        typer.Option(
-            "--prompts", metavar="N", min=1, help="Prompts, each at temperatures 0, 0.7 and 1."
-        ),
-    ] = 500
-    configurations: Annotated[
-        str | None,
-        typer.Option(
-            "--configurations",
-            metavar="NAMES",
-            help="Only these, separated by commas. Default: all.",
-        ),
-    ] = None
-    case: Annotated[
-        str | None,
-        typer.Option(
-            "--case", metavar="PROMPT@TEMPERATURE", help="Only this one, to replay a mismatch."
-        ),
-    ] = None
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", metavar="N", min=1, help="Most tokens per output.")
-    ] = 32
-    jobs: Annotated[
-        int,
-        typer.Option("--jobs", metavar="N", min=0, help="Processes; 0: one per core, at most 4."),
-    ] = 0
-    draws: Annotated[
-        int,
-        typer.Option(
-            "--draws", metavar="N", min=500, help="Draws per chi-squared test of the sampler."
-        ),
-    ] = 20_000
-    seed: SeedOption = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpeedOptions:
-    """What `hola bench speed` times."""
-
-    prompts: Annotated[
-        int, typer.Option("--prompts", metavar="N", min=1, help="Word problems per repeat.")
-    ] = 8
-    repeats: Annotated[
-        int, typer.Option("--repeats", metavar="N", min=1, help="Interleaved repeats.")
-    ] = 5
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", metavar="N", min=2, help="Most tokens per output.")
-    ] = 96
-    scale: Annotated[
-        str,
-        typer.Option(
-            "--scale",
-            metavar="DIR",
-            help="Scale family to time as well; `auto` makes one of about 0.4 B parameters in "
-            "the cache folder (needs the compress extra); `none` leaves it out.",
-        ),
-    ] = "auto"
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="Engine threads; 0: one per core.")
-    ] = 0
-    seed: SeedOption = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChaosOptions:
-    """What `hola bench chaos` does to a fleet."""
-
-    streams: Annotated[
-        int, typer.Option("--streams", metavar="N", min=1, help="Streams at least.")
-    ] = 200
-    faults: Annotated[
-        int, typer.Option("--faults", metavar="N", min=0, help="Faults to inject.")
-    ] = 100
-    together: Annotated[
-        int, typer.Option("--together", metavar="N", min=1, help="Streams at a time.")
-    ] = 6
-    verifiers: Annotated[
-        int, typer.Option("--verifiers", metavar="N", min=1, help="Verifier processes.")
-    ] = 2
-    drafters: Annotated[
-        int, typer.Option("--drafters", metavar="N", min=1, help="Drafter processes.")
-    ] = 3
-    routers: Annotated[
-        int, typer.Option("--routers", metavar="N", min=1, help="Router processes.")
-    ] = 2
-    scripted: Annotated[
-        bool, typer.Option("--scripted", help="A family without model files, for a quick run.")
-    ] = False
-    rolling: Annotated[
-        int,
-        typer.Option(
-            "--rolling",
-            metavar="N",
-            min=0,
-            help="Instead of faults: stop and start every verifier in turn, N times over.",
-        ),
-    ] = 0
-    network: Annotated[
-        str,
-        typer.Option(
-            "--network",
-            metavar="KIND",
-            help="`namespaces` (real packets; root, or user namespaces), `relays` (unix sockets), "
-            "or `auto`: namespaces where the system allows them.",
-        ),
-    ] = "auto"
-    logs: Annotated[
-        str, typer.Option("--logs", metavar="DIR", help="Keep the processes' logs there.")
-    ] = ""
-    seed: SeedOption = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """What `hola bench load` puts on a fleet."""
-
-    streams: Annotated[
-        int, typer.Option("--streams", metavar="N", min=2, help="Streams at a time.")
-    ] = 64
-    minutes: Annotated[
-        float, typer.Option("--minutes", metavar="N", min=0.1, help="Minutes of churn.")
-    ] = 10.0
-    verifiers: Annotated[
-        int, typer.Option("--verifiers", metavar="N", min=1, help="Verifier processes.")
-    ] = 2
-    drafters: Annotated[
-        int, typer.Option("--drafters", metavar="N", min=1, help="Drafter processes.")
-    ] = 4
-    routers: Annotated[
-        int, typer.Option("--routers", metavar="N", min=1, help="Router processes.")
-    ] = 1
-    scripted: Annotated[
-        bool, typer.Option("--scripted", help="A family without model files, for a quick run.")
-    ] = False
-    logs: Annotated[
-        str, typer.Option("--logs", metavar="DIR", help="Keep the processes' logs there.")
-    ] = ""
-    seed: SeedOption = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrievalOptions:
-    """What `hola bench retrieval` measures."""
-
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="A test set in BEIR's form: corpus.jsonl, queries.jsonl, qrels/test.tsv. "
-            "A folder with gate*.jsonl (answers without and with retrieval) measures the gate.",
-        ),
-    ]
-    split: Annotated[
-        str, typer.Option("--split", metavar="NAME", help="Which queries: qrels/NAME.tsv.")
-    ] = "test"
-    alpha: Annotated[
-        float,
-        typer.Option("--alpha", metavar="A", min=0, max=1, help="Dense share of a hybrid score."),
-    ] = DEFAULT_ALPHA
-    repeats: Annotated[
-        int,
-        typer.Option("--repeats", metavar="N", min=1, help="Ways to fold a gate set, averaged."),
-    ] = 3
-    seed: SeedOption = 0
 
 
 @app.command("list")
