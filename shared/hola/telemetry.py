@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from hola.config import Settings
 from hola.errors import ConfigError
-from hola.security.redaction import redact
+from hola.security.redaction import clean_text, redact
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
@@ -92,7 +93,7 @@ def configure_logging(service: str, settings: Settings, stream: TextIO | None = 
         settings.log_format == "auto" and stream.isatty()
     )
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback)
         if console
         else structlog.processors.JSONRenderer()
     )
@@ -120,6 +121,13 @@ def configure_logging(service: str, settings: Settings, stream: TextIO | None = 
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _write_traceback(out: TextIO, raised: Any) -> None:
+    """An exception on the console, its secrets blanked as in a JSON line."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, raised)
+    out.write(clean_text(text.getvalue()))
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

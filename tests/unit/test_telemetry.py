@@ -97,6 +97,24 @@ def test_console_form_on_request(stream: io.StringIO) -> None:
         lines(stream)
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("library", [False, True])
+def test_a_secret_in_an_exception_is_not_written(
+    stream: io.StringIO, form: str, library: bool
+) -> None:
+    configure_logging("router", Settings.model_validate({"log_format": form}), stream)
+    try:
+        raise ValueError("cannot reach redis://:hunter2@redis with Bearer abcdefghijkl")
+    except ValueError:
+        if library:
+            logging.getLogger("redis").exception("failed for %s", b"Bearer abcdefghijkl\xff")
+        else:
+            get_logger("x").exception("failed", header="Bearer abcdefghijkl")
+    assert "cannot reach redis://redis with Bearer" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
+    assert "abcdefghijkl" not in stream.getvalue()
+
+
 async def test_ids_belong_to_their_task() -> None:
     async def task(name: str) -> str:
         bind_ids(request_id=name)
