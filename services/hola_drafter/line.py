@@ -32,6 +32,11 @@ class Line:
         self._link: VerifierLink | None = None
         self._question: _Question | None = None
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a verifier has taken the call, as far as is known."""
+        return self._link is not None
+
     async def open(
         self, message: Open, *, fingerprint: str, connect_s: float
     ) -> tuple[Opened, int]:

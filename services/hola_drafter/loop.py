@@ -36,6 +36,7 @@ log = get_logger(__name__)
 
 # What a moment's patience may cure; a full verifier has a place for us later.
 PASSING = (SessionLost, VerifierUnavailable, Overloaded)
+_LOOK_AGAIN_S = 0.1
 
 
 async def run_session(
@@ -173,12 +174,14 @@ class _Shell:
     ) -> Sequence[Action]:
         """Write without a verifier until one is open again; what the session wants then.
 
-        Absences of `grace_s` are waited out. When the local text is complete the wait is bounded as
-        ever.
+        Absences of `grace_s` are waited out, and so is a verifier that has taken the call and works
+        on the prompt. When the local text is complete the wait is bounded as ever.
         """
         reaching = asyncio.create_task(self._reach(opening, pause_s))
         try:
             await asyncio.wait({reaching}, timeout=min(grace_s, self._absence.left_s))
+            while self._line.is_connected and not reaching.done():
+                await asyncio.wait({reaching}, timeout=_LOOK_AGAIN_S)
             due = await self._write_until(reaching)
             await asyncio.wait({reaching}, timeout=self._absence.left_s)
             if not reaching.done():

@@ -179,6 +179,23 @@ class TestLocal:
         assert client.ids == plain_tokens(job().sampling)
         assert client.unverified == 0
 
+    async def test_a_verifier_that_works_on_the_prompt_is_waited_for(self, worker):
+        verifier = Verifier(hold=asyncio.Event())
+        verifier.hold.set()
+
+        def fail(message: int) -> SessionLost | None:
+            if message == 3:  # the next one is an Open: its answer takes a while
+                verifier.hold.clear()
+                asyncio.get_running_loop().call_later(0.3, verifier.hold.set)
+            return SessionLost("gone") if message == 2 else None
+
+        verifier.fail = fail
+        client = Client()
+        await play(worker, verifier, client, patience=replace(PATIENCE, local_after_s=0.05))
+        check_ended(client, verifier)
+        assert client.ids == plain_tokens(job().sampling)
+        assert client.unverified == 0
+
     @pytest.mark.parametrize("ladder", [(), ("lookup",)])
     async def test_without_an_engine_it_waits(self, worker, ladder):
         verifier = Verifier(refuse_connects=10**6)
