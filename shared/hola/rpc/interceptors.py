@@ -21,6 +21,7 @@ from hola.rpc.errors import DETAILS_KEY, MAX_MESSAGE_CHARS, code_of, status_deta
 from hola.rpc.gate import Gate
 from hola.rpc.unread import status_taken, write_within
 from hola.telemetry import Metrics, bind_ids, current_id, get_logger
+from hola.validate import check_request_id
 
 log = get_logger(__name__)
 
@@ -141,8 +142,7 @@ class _Call:
 
     @contextmanager
     def _observed(self, context: Context) -> Iterator[None]:
-        metadata = dict(context.invocation_metadata() or ())
-        request_id = str(metadata.get(REQUEST_ID_KEY, "")) or uuid.uuid4().hex
+        request_id = _given_id(context) or uuid.uuid4().hex
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         bind_ids(request_id=request_id)
         started = time.monotonic()
@@ -179,6 +179,16 @@ def _tolerant(handler: Handler) -> Callable[[bytes], Any]:
             raise _not_a_message() from None
 
     return deserialize
+
+
+def _given_id(context: Context) -> str:
+    """The caller's request id; empty unless it has the form of one: it goes into every log line."""
+    given = str(dict(context.invocation_metadata() or ()).get(REQUEST_ID_KEY, ""))
+    try:
+        check_request_id(given)
+    except InvalidRequest:
+        return ""
+    return given
 
 
 def _not_a_message() -> InvalidRequest:

@@ -81,7 +81,7 @@ def verify_token(
     caller = Caller(
         tenant=_tenant(claims.get(rules.tenant_claim), rules.tenant_claim),
         kind=CallerKind.CLIENT,
-        name=str(claims.get("sub", ""))[:_NAME_CHARS],
+        name=_printable(str(claims.get("sub", ""))[:_NAME_CHARS]),
     )
     return Verified(caller, float(claims["exp"]) + LEEWAY_S)
 
@@ -116,3 +116,8 @@ def _tenant(value: object, claim: str) -> str:
             check_tenant(value)
             return value
     raise Unauthenticated(f"the token's claim {claim!r} is not a tenant's name")
+
+
+def _printable(name: str) -> str:
+    """For log lines on a terminal: nothing that moves the cursor or begins a line."""
+    return "".join(character if character.isprintable() else "?" for character in name)

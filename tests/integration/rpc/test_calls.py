@@ -19,6 +19,7 @@ from hola.errors import (
 )
 from hola.rpc.channel import REQUEST_ID_KEY
 from hola.rpc.errors import DETAILS_KEY, error_from_call
+from hola.telemetry import current_id
 from tests.support.rpc import KINDS, SERVICE, Message, read_all, running_kinds
 from tests.support.verifier import eventually
 
@@ -87,6 +88,19 @@ async def test_an_unexpected_error_tells_nothing_but_where_to_look(kind: str) ->
     assert "secret" not in str(raised.value.details())
     assert "request-17" in str(raised.value.details())
     assert type(error_from_call(raised.value)) is HolaError
+
+
+@pytest.mark.parametrize("given", ["a" * 129, "two words", "{json}", "a/b"])
+async def test_what_is_no_request_id_reaches_no_log(given: str) -> None:
+    async def bound(text: str) -> str:
+        return current_id("request_id")
+
+    async with running_kinds(bound) as rig:
+        call = rig.start_call("unary_unary", metadata=((REQUEST_ID_KEY, given),))
+        (logged,) = await read_all(call)
+        made = dict(list(await call.trailing_metadata()))[REQUEST_ID_KEY]
+    assert made == logged != given
+    assert len(made) == 32
 
 
 async def test_the_request_id_comes_back(kind: str) -> None:

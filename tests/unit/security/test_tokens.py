@@ -39,6 +39,12 @@ def test_a_token_names_its_tenant_and_subject():
     assert verify(token(SECOND, tenant="other")).caller.tenant == "other"
 
 
+def test_a_subject_cannot_forge_log_lines():
+    assert verify(token(KEY, sub="ann\n\x1b[2Jroot")).caller.name == "ann??[2Jroot"
+    assert len(verify(token(KEY, sub="a" * 1000)).caller.name) == 80
+    assert verify(token(KEY, sub=None)).caller.name == ""
+
+
 def test_the_claim_of_the_tenant_can_be_chosen():
     rules = Rules(ISSUER, AUDIENCE, "org")
     assert verify(token(KEY, org="x"), rules=rules).caller.tenant == "x"
