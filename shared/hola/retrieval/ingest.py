@@ -7,7 +7,7 @@ import enum
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hola.errors import EmbedderMismatch, HolaError, InvalidRequest
+from hola.errors import EmbedderMismatch, HolaError, InvalidRequest, UnknownCollection
 from hola.retrieval.chunking import (
     DEFAULT_MAX_CHARS,
     DEFAULT_OVERLAP_CHARS,
@@ -79,16 +79,17 @@ class Ingester:
 
         A collection without vectors takes documents from anyone. Raises EmbedderMismatch.
         """
-        held = {entry.name: entry for entry in await self._store.collections(tenant)}.get(name)
-        if held is None:
+        try:
+            held = await self._store.collection(tenant, name)
+        except UnknownCollection:
             embedder = self._embedder
-            await self._store.create(
+            held = await self._store.create(
                 tenant,
                 name,
                 embedder=embedder.id if embedder else "",
                 dimensions=embedder.dimensions if embedder else 0,
             )
-        elif held.embedder and (obstacle := dense_obstacle(held, self._embedder)):
+        if held.embedder and (obstacle := dense_obstacle(held, self._embedder)):
             raise EmbedderMismatch(
                 f"collection {name!r} cannot take documents: {obstacle}; "
                 "`hola collections copy` makes one for another embedder",
