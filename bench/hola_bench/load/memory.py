@@ -13,8 +13,9 @@ from pathlib import Path
 from hola_bench.chaos.fleet import Fleet
 
 EVERY_S = 1.0
-# Growth is the median of the last part against the median of the first part after warming up.
-PART = 0.2
+# Growth is the median of the last part against the median of the first part after warming up. Long
+# parts: a verifier's memory goes up and down by a tenth with the sessions it has.
+PART = 1 / 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,11 +32,12 @@ class Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """A process's memory early and late in a span of time, bytes, medians."""
+    """A process's memory early, late and by minute in a span of time: medians, bytes."""
 
     name: str
     early: float
     late: float
+    by_minute: tuple[float, ...]
 
     @property
     def percent(self) -> float:
@@ -66,4 +68,11 @@ def growth(samples: Samples, begin_s: float, end_s: float) -> Growth | None:
     late = samples.between(end_s - part_s, end_s)
     if not early or not late:
         return None
-    return Growth(name=samples.name, early=statistics.median(early), late=statistics.median(late))
+    minutes = range(int((end_s - begin_s) // 60))
+    sizes = [samples.between(begin_s + 60 * at, begin_s + 60 * (at + 1)) for at in minutes]
+    return Growth(
+        name=samples.name,
+        early=statistics.median(early),
+        late=statistics.median(late),
+        by_minute=tuple(statistics.median(each) for each in sizes if each),
+    )

@@ -25,8 +25,9 @@ def test_growth_compares_late_with_early_medians():
     points = [(float(second), 100 + second) for second in range(100)]
     points[50] = (50.0, 10**9)  # a peak in the middle is no growth
     found = growth(Samples(name="x", points=points), 0.0, 100.0)
-    assert (found.early, found.late) == (109.5, 189.5)
-    assert found.percent == pytest.approx(73.06, abs=0.01)
+    assert (found.early, found.late) == (116.5, 183.0)
+    assert found.percent == pytest.approx(57.08, abs=0.01)
+    assert found.by_minute == (129.5,)
 
 
 def test_growth_needs_samples_at_both_ends():
