@@ -72,6 +72,11 @@ class Attachments:
         finally:
             self._leave(request_id, attachment, deadline_unix_ns)
 
+    def abandon(self, request_id: str, *, deadline_unix_ns: int = 0) -> None:
+        """Start the clock of a request, if it is one, whose client left before it was attached."""
+        if request_id not in self._streams:
+            self._start_clock(request_id, deadline_unix_ns)
+
     async def close(self) -> None:
         """Forget all clocks: another router may yet be asked for these requests."""
         for request_id in list(self._tasks):
@@ -85,7 +90,11 @@ class Attachments:
         del self._streams[request_id]
         if attachment.ended:
             self._stop(request_id)
-        elif 0 < deadline_unix_ns <= self._clock() + DEADLINE_SLACK_NS:
+        else:
+            self._start_clock(request_id, deadline_unix_ns)
+
+    def _start_clock(self, request_id: str, deadline_unix_ns: int) -> None:
+        if 0 < deadline_unix_ns <= self._clock() + DEADLINE_SLACK_NS:
             self._run(request_id, self._give_up)
         else:
             self._run(request_id, self._expire)

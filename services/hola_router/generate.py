@@ -201,6 +201,12 @@ class Router:
         """Queue the job; a repeated one too, since who queued it first may have died half-way."""
         try:
             await self._bus.jobs.publish(accepted.job)
+        except asyncio.CancelledError:
+            # The client has gone, and the job may be in the queue.
+            if not accepted.is_repeat:
+                deadline = accepted.job.deadline_unix_ns
+                self._attachments.abandon(accepted.job.request_id, deadline_unix_ns=deadline)
+            raise
         except DuplicateRequest:
             # Not known to be one: another call with the key was faster, here or elsewhere.
             if accepted.is_repeat or await self._is_repeat(accepted):

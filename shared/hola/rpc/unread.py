@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc.aio
 
-from hola.errors import ServiceUnavailable
+from hola.errors import Cancelled, ServiceUnavailable
 from hola.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -28,8 +28,8 @@ async def write_within(
 ) -> None:
     """Send one message of a stream. It counts as read when it, or room for it, was taken.
 
-    Raises ServiceUnavailable when the client takes nothing for `limit_s` seconds: the call is to
-    be ended then.
+    Raises ServiceUnavailable when the client takes nothing for `limit_s` seconds, and Cancelled
+    when it has gone: the call is to be ended then.
     """
     try:
         async with asyncio.timeout(limit_s):
@@ -39,6 +39,9 @@ async def write_within(
         raise ServiceUnavailable(
             f"the stream was left unread for {limit_s:g} s and has been cut: resume it"
         ) from None
+    except grpc.aio.InternalError:
+        # Its deadline passed, or it hung up, with the message on its way; we are cancelled next.
+        raise Cancelled("the client has gone") from None
 
 
 async def status_taken(abort: Coroutine[Any, Any, None]) -> None:
@@ -48,3 +51,5 @@ async def status_taken(abort: Coroutine[Any, Any, None]) -> None:
             await abort
     except TimeoutError:
         log.info("status_left_unread")
+    except grpc.aio.InternalError:
+        log.debug("status_not_sent")

@@ -36,7 +36,7 @@ def test_a_refusal_for_load_says_when_to_come_back(run, monkeypatch):
     broken(monkeypatch, QuotaExceeded("too fast", tenant="acme", retry_after_ms=1250))
     result = run("bench", "exactness", "--json")
     assert result.exit_code == 5
-    assert result.stderr == "error: too fast (come back in 1.2 s, or use --retry)\n"
+    assert result.stderr == "error: too fast (come back in 1.2 s)\n"
 
 
 def test_an_unexpected_error_names_itself_without_a_traceback(run, monkeypatch):

@@ -194,6 +194,33 @@ async def test_a_deadline_that_passed_cancels_at_once(router, bus):
     assert events[-1].finish_reason is FinishReason.CANCELLED
 
 
+async def test_who_leaves_before_the_stream_begins_has_left(bus, tmp_path):
+    """The call is cancelled with the publication on its way."""
+    router, publish, sent = (
+        make_router(bus, tmp_path, grace_s=0.0),
+        bus.jobs.publish,
+        asyncio.Event(),
+    )
+
+    async def slow(job):
+        await publish(job)
+        sent.set()
+        await asyncio.Event().wait()
+
+    bus.jobs.publish = slow
+    accepting = asyncio.create_task(router.accept(REQUEST))
+    await sent.wait()
+    accepting.cancel()
+    await asyncio.gather(accepting, return_exceptions=True)
+    await asyncio.wait_for(ended(bus, "r1"), 10)
+    await router.close()
+
+
+async def ended(bus, request_id):
+    while not await bus.journal.has_ended(request_id):  # noqa: ASYNC110 - the router ends it
+        await asyncio.sleep(0)
+
+
 async def test_within_the_grace_nothing_is_cancelled(router, bus):
     await detach_in_mid_stream(router, bus)
     await write(bus, EVENTS[2:])
