@@ -180,6 +180,9 @@ class Settings(BaseSettings):
     reflection: bool = Field(
         False, description="1: serve reflection though callers are authenticated"
     )
+    max_connections: int = Field(
+        4096, ge=1, description="connections a server keeps at a time; more are hung up on"
+    )
     max_calls_per_tenant: int = Field(
         256, ge=1, description="calls an authenticated tenant runs at a time on one server"
     )

@@ -11,6 +11,7 @@ from hola.errors import ConfigError
 from hola.rpc.channel import parse_address
 
 _MAX_CALLS = 64
+_MAX_CONNECTIONS = 256
 _MAX_MESSAGE_BYTES = 4096
 
 
@@ -38,6 +39,7 @@ class HealthPort:
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+                ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
                 ("grpc.max_connection_idle_ms", int(self._settings.connection_idle_s * 1000)),
                 ("grpc.server_handshake_timeout_ms", int(self._settings.connect_timeout_s * 1000)),
             ],

@@ -157,6 +157,7 @@ class RpcServer:
             ("grpc.so_reuseport", 0),
             # Who connects and then says nothing, in TLS or HTTP/2, is cut off.
             ("grpc.server_handshake_timeout_ms", int(self._settings.connect_timeout_s * 1000)),
+            ("grpc.max_allowed_incoming_connections", self._settings.max_connections),
             ("grpc.max_connection_age_ms", int(self._settings.connection_age_s * 1000)),
             ("grpc.max_connection_idle_ms", int(self._settings.connection_idle_s * 1000)),
             # Clients ping this often; without it the server calls that abuse and hangs up.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from hypothesis import (
 
 from hola.config import Settings
 from hola.errors import ConfigError, HolaError, Overloaded, QuotaExceeded, Unauthenticated
-from hola.rpc.channel import open_channel
+from hola.rpc.channel import open_channel, wait_ready
 from hola.rpc.errors import error_from_call
 from hola.rpc.gate import asks_certificates, takes_tokens
 from hola.rpc.server import RpcServer
@@ -440,6 +440,27 @@ async def test_a_server_does_not_start_with_files_it_cannot_use(settings, why) -
     with pytest.raises(ConfigError, match=why):
         async with front_door(**settings):
             pass
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_connections_are_bounded_and_come_back(pki: Pki, encrypted: bool) -> None:
+    """Whoever opens many and says nothing is hung up on; who is connected does not notice."""
+    tls = pki.settings("verifier") if encrypted else {}
+    client = Settings(**pki.settings("drafter")) if encrypted else None
+    options = {"max_connections": 5, "connect_timeout_s": 0.5}
+    async with running_kinds(who, client=client, **tls, **options) as rig:
+        assert await rig.call("unary_unary")
+        host, _, port = rig.server.address.partition("://")[2].partition(":")
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(20)]
+        assert await rig.call("unary_unary")
+        async with asyncio.timeout(30):
+            for reader, writer in opened:
+                with suppress(ConnectionResetError):
+                    await reader.read()
+                writer.close()
+        fresh = open_channel(rig.server.address, client or Settings())
+        await wait_ready(fresh, 20, HolaError("no connection"))
+        await fresh.close()
 
 
 async def test_the_health_port_answers_health_only(pki: Pki) -> None:
