@@ -1,7 +1,7 @@
 """Two rankings made one: relative scores or reciprocal ranks, as pure functions.
 
-The formulas are those of Weaviate's hybrid search (relativeScoreFusion and rankedFusion), so that
-both engines order equal candidates equally.
+The formulas are those that Weaviate describes for its hybrid search (relativeScoreFusion and
+rankedFusion), so that its results and ours can be compared.
 """
 
 from __future__ import annotations
