@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from hola.errors import InvalidRequest
-from hola.retrieval.data_dir import data_dir
+from hola.errors import HolaError, InvalidRequest
+from hola.models.store import ModelStore
 from hola.retrieval.gate.fit import (
     FOLDS,
     MIN_LEAF,
@@ -28,13 +28,13 @@ from hola.retrieval.gate.fit import (
 from hola.retrieval.gate.logs import LogEntry, read_logs
 from hola.retrieval.gate.measures import auroc, calibration_error, curve, gain_share
 from hola.retrieval.gate.model import FAMILIES, Gate
+from hola.retrieval.gate.place import gate_in_force, own_gate
 from hola.retrieval.gate.policy import DEFAULT_ANSWER_WORTH_MS, Costs, Depth, decide
 from hola_cli.flatten import flat
 from hola_cli.jsonform import dump
 from hola_cli.knowledge import retrieval_settings
 from hola_cli.options import JsonOption
 
-GATE_FILE = "gate.json"
 TOP_SIGNALS = 8
 
 app = typer.Typer(
@@ -49,7 +49,10 @@ LogsArgument = Annotated[
 GateOption = Annotated[
     str | None,
     typer.Option(
-        "--gate", metavar="FILE", help="The gate. Default: gate.json in HOLA_DATA_DIR's folder."
+        "--gate",
+        metavar="FILE",
+        help="The gate. Default: gate.json in HOLA_DATA_DIR's folder; to read where there is none: "
+        "the model family's.",
     ),
 ]
 
@@ -103,7 +106,7 @@ def fit(
         folds=fitting.folds,
         seed=fitting.seed,
     )
-    where = _place(gate)
+    where = Path(gate).expanduser() if gate else own_gate(retrieval_settings())
     with _bar("fitting", forests_of(entries, options), quiet=json) as advance:
         fitted = fit_gate(entries, options, background=_lines(texts), progress=advance)
     fitted.save(where)
@@ -128,7 +131,7 @@ def evaluate(logs: LogsArgument, gate: GateOption = None, json: JsonOption = Fal
     entries = read_logs(logs)
     if not entries:
         raise InvalidRequest(f"{logs} has no entry", field="logs")
-    facts = _evaluated(Gate.load(_place(gate)), entries)
+    facts = _evaluated(Gate.load(_in_force(gate)), entries)
     if json:
         dump(facts)
         return
@@ -164,7 +167,7 @@ def show(
 
     `hola gate show "who sang the theme of the film"`
     """
-    where = _place(gate)
+    where = _in_force(gate)
     fitted = Gate.load(where)
     if question is None:
         facts = {"file": str(where), "about": fitted.about, "stages": _stages(fitted)}
@@ -192,8 +195,16 @@ def show(
         print(f"  {reason}")
 
 
-def _place(gate: str | None) -> Path:
-    return Path(gate).expanduser() if gate else data_dir(retrieval_settings()) / GATE_FILE
+def _in_force(gate: str | None) -> Path:
+    """The file that is named, else the one that is in force for HOLA_MODEL."""
+    if gate:
+        return Path(gate).expanduser()
+    settings = retrieval_settings()
+    try:
+        family = ModelStore.at(settings.models_dir).get(settings.model).path
+    except HolaError:  # no such family here, so no gate of its own
+        family = None
+    return gate_in_force(settings, family)
 
 
 def _lines(texts: str | None) -> list[str]:

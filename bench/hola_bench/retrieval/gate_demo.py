@@ -65,13 +65,17 @@ class Asked:
     target: dict[str, float]
     drafts: dict[str, dict[str, float]]
 
-    def entry(self, tier: str) -> LogEntry:
-        """As a gate learns from it, with that tier's draft."""
+    def entry(self, tiers: Sequence[str]) -> LogEntry:
+        """As a gate learns from it, with those tiers' drafts and the target's checks of them."""
         return LogEntry(
             question=self.fact.question,
             none=self.none,
             light=self.light,
-            signals=self.drafts[tier],
+            signals={
+                f"{name}_{tier}" if len(tiers) > 1 else name: value
+                for tier in tiers
+                for name, value in self.drafts[tier].items()
+            },
             group=self.fact.entity,
         )
 
@@ -178,19 +182,20 @@ def measure_demo(
 ) -> tuple[dict[str, Number], dict[str, Any]]:
     """Headline values and details. Needs retrieval: never met, or answered wrongly without.
 
-    The headline is of the last draft tier's answer and the target's check of it, by a gate that
-    was fitted on other people's facts.
+    The headline is of all draft tiers' answers and the target's checks of them, by a gate that was
+    fitted on other people's facts.
     """
     exposures = np.array([item.fact.exposures for item in asked])
     none = np.array([item.none for item in asked])
     light = np.array([item.light for item in asked])
     needs = (exposures == 0) | ~none
     rows, best = [], np.zeros(len(asked))
-    for tier in asked[0].drafts:
-        entries = [item.entry(tier) for item in asked]
-        for families, name in ((_DRAFT, "draft"), (_BOTH, "draft and target's check")):
+    names = tuple(asked[0].drafts)
+    for tiers in (*((name,) for name in names), names):
+        entries = [item.entry(tiers) for item in asked]
+        for families, name in ((_DRAFT, "drafts"), (_BOTH, "drafts and target's checks")):
             best = held_out_scores(entries, families, fit)
-            rows.append(_row(f"{tier}: {name}", best, needs, exposures))
+            rows.append(_row(f"{' + '.join(tiers)}: {name}", best, needs, exposures))
     decided = _decided(best, none, light)
     return {"demo_gate_auroc": rounded(auroc(best, needs))}, {
         "demo_facts": len(asked),
@@ -233,6 +238,7 @@ def _decided(scores: Any, none: Bools, light: Bools) -> dict[str, float]:
         "always": rounded(found.always),
         "rate_within_1_point": rounded(float(found.rates[enough.argmax()])),
         "unknown": rounded(float(1 - none.mean())),
+        "at_unknown_and_5_points": rounded(found.at(float(1 - none.mean()) + 0.05)),
     }
 
 

@@ -18,7 +18,10 @@ QUICK = ("--trees", "20", "--min-leaf", "5", "--folds", "4")
 @pytest.fixture
 def run(tmp_path):
     def run(*arguments: str, **options: object) -> Result:
-        env = {"HOLA_DATA_DIR": str(tmp_path / "data")}
+        env = {
+            "HOLA_DATA_DIR": str(tmp_path / "data"),
+            "HOLA_MODELS_DIR": str(tmp_path / "models"),  # no family, so no gate of its own
+        }
         return CliRunner().invoke(app, ["gate", *arguments], env=env, **options)  # type: ignore[arg-type]
 
     return run
