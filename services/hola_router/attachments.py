@@ -9,7 +9,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hola.errors import HolaError
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from hola.errors import BusUnavailable, HolaError
 from hola.ports import Journal
 from hola.telemetry import get_logger
 
@@ -18,6 +25,7 @@ log = get_logger(__name__)
 # A client that gives up at its deadline hangs up a little before our own clock says so.
 DEADLINE_SLACK_NS = 50_000_000
 NOTES_PER_GRACE = 3
+GIVE_UP_S = 60.0
 
 Work = Callable[[str], Awaitable[None]]
 
@@ -131,8 +139,17 @@ class Attachments:
         await self._give_up(request_id)
 
     async def _give_up(self, request_id: str) -> None:
-        if await self._end(request_id):
-            log.info("request_given_up", request_id=request_id)
+        """End it; a bus that is away, or a journal that grows under the cancellation, may pass."""
+        retrying = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            stop=stop_after_delay(GIVE_UP_S),
+            retry=retry_if_exception_type(BusUnavailable),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                if await self._end(request_id):
+                    log.info("request_given_up", request_id=request_id)
 
 
 async def _logged(request_id: str, work: Work) -> None:

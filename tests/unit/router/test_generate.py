@@ -10,6 +10,7 @@ import pytest
 
 from hola.bus.memory import MemoryBus
 from hola.errors import (
+    BusUnavailable,
     DuplicateRequest,
     EmptyPrompt,
     InvalidRequest,
@@ -326,6 +327,24 @@ async def test_a_request_that_cannot_be_given_up_is_only_logged():
     with attachments.attach("r1"):
         pass
     await settle()
+    await attachments.close()
+
+
+async def test_giving_up_is_tried_until_the_bus_is_back():
+    journal, cancel, tries = Watched(), Watched.cancel, []
+
+    async def away(request_id):
+        tries.append(request_id)
+        if len(tries) < 3:
+            raise BusUnavailable("away")
+        return await cancel(journal, request_id)
+
+    journal.cancel = away
+    attachments = Attachments(journal, grace_s=0.0)
+    with attachments.attach("r1"):
+        pass
+    await asyncio.wait_for(until(lambda: journal.cancelled == ["r1"]), 20)
+    assert len(tries) == 3
     await attachments.close()
 
 
