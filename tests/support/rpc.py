@@ -90,7 +90,7 @@ class KindsRig:
     metrics: Metrics
 
     def start_call(self, kind: str, *texts: str, raw: bytes | None = None, **options: Any) -> Any:
-        """Begin a call with these request texts, or with raw bytes."""
+        """As the function of this name, on the rig's channel."""
         return start_call(self.channel, kind, *texts, raw=raw, **options)
 
     async def call(self, kind: str, *texts: str, **options: Any) -> list[str]:
@@ -99,12 +99,19 @@ class KindsRig:
 
 
 def start_call(
-    channel: grpc.aio.Channel, kind: str, *texts: str, raw: bytes | None = None, **options: Any
+    channel: grpc.aio.Channel,
+    kind: str,
+    *texts: str,
+    raw: bytes | None = None,
+    silent: bool = False,
+    **options: Any,
 ) -> Any:
-    """Begin a call on a channel with these request texts, or with raw bytes."""
+    """Begin a call with these request texts, or with raw bytes; a silent stream sends nothing."""
     requests = [Message(job_id=text).SerializeToString() for text in texts or ("x",)]
     requests = requests if raw is None else [raw]
     method = getattr(channel, kind)(f"/{SERVICE}/{kind}", response_deserializer=Message.FromString)
+    if silent:
+        return method(**options)
     return method(iter(requests) if kind.startswith("stream") else requests[0], **options)
 
 
