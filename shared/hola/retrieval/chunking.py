@@ -36,9 +36,9 @@ def chunk_document(
 ) -> tuple[Chunk, ...]:
     """Cut a document into chunks of at most `max_chars` characters.
 
-    A chunk never spans two headings or pages. Blocks are joined while they fit; one that does not fit is cut
-    between sentences, a sentence between words, a word anywhere. A chunk that goes on with its
-    section begins with up to `overlap_chars` of whole pieces from the end of the one before.
+    A chunk never spans two headings or pages. Blocks are joined while they fit; one that does not
+    fit is cut between sentences, a sentence between words, a word anywhere. A chunk that goes on
+    with its section begins with up to `overlap_chars` of whole pieces from the end of the one before.
     Nothing but white space is lost. Raises InvalidRequest for impossible sizes.
     """
     if max_chars < MIN_CHARS:
