@@ -38,8 +38,8 @@ def chunk_document(
 
     A chunk never spans two headings or pages. Blocks are joined while they fit; one that does not
     fit is cut between sentences, a sentence between words, a word anywhere. A chunk that goes on
-    with its section begins with up to `overlap_chars` of whole pieces from the end of the one before.
-    Nothing but white space is lost. Raises InvalidRequest for impossible sizes.
+    with its section begins with up to `overlap_chars` of whole pieces from the end of the one
+    before. Nothing but white space is lost. Raises InvalidRequest for impossible sizes.
     """
     if max_chars < MIN_CHARS:
         raise InvalidRequest(f"a chunk has at least {MIN_CHARS} characters", field="chunk_chars")
