@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from hola.config import Settings
 from hola.engines import load_engine
 from hola.engines.tokenizer import load_tokenizer
 from hola.models.family import Family
@@ -14,6 +16,8 @@ from hola.models.store import ModelStore
 from hola.retrieval.gate.draft import check_answer, draft_answer
 from hola.retrieval.gate.fit import FitOptions
 from hola.retrieval.gate.head import LARGEST_MISFIT, load_head
+from hola.retrieval.gate.place import find_gate
+from hola.retrieval.gate.policy import Costs, Depth, decide
 from hola.types import ChatMessage
 from hola_bench.retrieval.gate_demo import ask_all, facts_of, measure_demo, says
 
@@ -72,3 +76,41 @@ def test_what_a_reply_says():
     assert says("The answer is Foxley.", "Foxley")
     assert not says("The answer is Foxley.", "Fox")
     assert not says("", "Foxley")
+
+
+def test_the_familys_own_gate_knows_its_questions(family):
+    """On a device where a passage costs 3 s: facts never met retrieve, those met often do not."""
+    gate = find_gate(Settings(data_dir="/nonexistent"), family.path)
+    assert gate is not None
+    assert {"q", "u", "c"} <= gate.needs()
+    drafter = load_engine(family.ladder[-1].path, threads=1)
+    target = load_engine(family.target.path, threads=1)
+    tokenizer = load_tokenizer(family.target.path)
+    slow = Costs(prefill_ms_per_token=50, light_tokens=60, deep_tokens=180)
+
+    def depth(question: str) -> Depth:
+        text = render_chat(family, [ChatMessage(role="user", content=question)])
+        prompt = tokenizer.encode(text)
+        draft = draft_answer(drafter, prompt)
+        signals = gate.signals(question) | draft.signals
+        judged = gate.judge(signals | check_answer(target, prompt, draft.tokens))
+        decision = decide(judged.estimates, slow)
+        assert len(decision.reasons) >= 2
+        return decision.depth
+
+    facts = facts_of(family)
+    never = [fact.question for fact in facts if fact.exposures == 0][::20]
+    often = [fact.question for fact in facts if fact.exposures == 100][::20]
+    lines = (family.path / "heldout/word_problems.jsonl").read_text("utf-8").splitlines()
+    sums = [json.loads(line)["prompt"] for line in lines[1::40]]
+    try:
+        retrieved = [
+            sum(depth(question) is not Depth.NONE for question in questions) / len(questions)
+            for questions in (never, often, sums)
+        ]
+    finally:
+        drafter.close()
+        target.close()
+    assert retrieved[0] >= 0.8, retrieved
+    assert retrieved[1] <= 0.3, retrieved
+    assert retrieved[2] <= 0.2, retrieved
