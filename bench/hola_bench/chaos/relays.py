@@ -52,9 +52,10 @@ class Relays:
         weather = _Weather()
         weather.open.set()
         self._weather[name] = weather
-        await self._relay(name, self._socket(name), self._path(self.reach(name)))
+        await self._relay((name,), self._socket(name), self._path(self.reach(name)))
         if name != REDIS:
-            await self._relay(name, self._socket(REDIS), self._path(self.reach(REDIS, name)))
+            way = self._path(self.reach(REDIS, name))
+            await self._relay((name, REDIS), self._socket(REDIS), way)
 
     def listen(self, name: str) -> str:
         """The socket behind the relay."""
@@ -100,16 +101,20 @@ class Relays:
     def _path(address: str) -> Path:
         return Path(address.removeprefix("unix://"))
 
-    async def _relay(self, name: str, behind: Path, front: Path) -> None:
+    async def _relay(self, names: Sequence[str], behind: Path, front: Path) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._join(name, behind, reader, writer))
+            task = asyncio.create_task(self._join(names, behind, reader, writer))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
         self._servers.append(await asyncio.start_unix_server(serve, front))
 
     async def _join(
-        self, name: str, behind: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        names: Sequence[str],
+        behind: Path,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         """One connection, until either side closes it."""
         try:
@@ -118,8 +123,8 @@ class Relays:
             writer.close()
             return
         ways = [
-            asyncio.create_task(self._pass(name, reader, far_writer)),
-            asyncio.create_task(self._pass(name, far_reader, writer)),
+            asyncio.create_task(self._pass(names, reader, far_writer)),
+            asyncio.create_task(self._pass(names, far_reader, writer)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -131,14 +136,15 @@ class Relays:
             far_writer.close()
 
     async def _pass(
-        self, name: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+        self, names: Sequence[str], source: asyncio.StreamReader, sink: asyncio.StreamWriter
     ) -> None:
-        weather = self._weather[name]
+        """Copy bytes through the weather of every place on the way."""
         while data := await source.read(CHUNK):
-            if weather.delay_s:
-                await asyncio.sleep(self._rng.uniform(0.0, weather.delay_s))
-            if weather.loss and self._rng.random() < weather.loss:
-                await asyncio.sleep(RETRANSMIT_S)
-            await weather.open.wait()
+            for weather in [self._weather[name] for name in names if name in self._weather]:
+                if weather.delay_s:
+                    await asyncio.sleep(self._rng.uniform(0.0, weather.delay_s))
+                if weather.loss and self._rng.random() < weather.loss:
+                    await asyncio.sleep(RETRANSMIT_S)
+                await weather.open.wait()
             sink.write(data)
             await sink.drain()

@@ -80,6 +80,12 @@ async def test_each_process_has_a_way_to_redis_of_its_own(tmp_path):
             assert not cut.done()
             await network.heal("drafter-0")
             assert await cut == b"lost"
+            await network.spoil(REDIS, Kind.CUT, 0.0)
+            both = [asyncio.create_task(ask(*way, b"late")) for way in ways.values()]
+            done, _ = await asyncio.wait(both, timeout=SOON_S)
+            assert not done, "Redis is cut off from everybody"
+            await network.heal(REDIS)
+            assert await asyncio.gather(*both) == [b"late", b"late"]
             for _, writer in ways.values():
                 writer.close()
     finally:
