@@ -86,7 +86,9 @@ def test_a_letter_says_why_and_whose_and_never_the_prompt(run, env):
     assert letters[0]["id"] in table
     assert "acme" in table
     assert "secret" not in table
-    assert len(run("dead-letters", "list", "--limit", "1", "--json", env=env).stdout.split("\n")) == 2
+    assert (
+        len(run("dead-letters", "list", "--limit", "1", "--json", env=env).stdout.split("\n")) == 2
+    )
 
 
 def test_a_replayed_job_can_be_finished(run, env):
