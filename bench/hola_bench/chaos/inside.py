@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import cache
 
 from hola.errors import HolaError, InvalidRequest
-from hola_bench.chaos.namespaces import die_with_parent, missing_tool
+from hola_bench.chaos.namespaces import die_with_parent, missing_tool, with_system_programs
 from hola_bench.chaos.options import Options
 from hola_bench.report import Report
 
@@ -40,7 +40,7 @@ def run(options: Options) -> Report:
         [*command(), sys.executable, "-m", "hola_bench.chaos", json.dumps(asdict(options))],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**with_system_programs(), "PYTHONPATH": path},
         preexec_fn=die_with_parent,
         check=False,
     )
@@ -68,7 +68,13 @@ def _tried() -> tuple[list[str], str]:
         found = ["unshare", *more, "--net"]
         # Only a trial of what follows tells: the right to make links may be missing, too.
         trial = ["ip", "link", "set", "lo", "up"]
-        done = subprocess.run([*found, *trial], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*found, *trial],
+            env=with_system_programs(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if not done.returncode:
             return found, ""
         why = why or " ".join(done.stderr.split())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import shutil
 import signal
 from collections.abc import Sequence
@@ -28,7 +29,14 @@ _HOLD_S = "86400"
 
 def missing_tool() -> str:
     """The first program that namespaces need and this machine lacks; empty when all are there."""
-    return next((tool for tool in TOOLS if shutil.which(tool) is None), "")
+    path = with_system_programs()["PATH"]
+    return next((tool for tool in TOOLS if shutil.which(tool, path=path) is None), "")
+
+
+def with_system_programs() -> dict[str, str]:
+    """This process's environment, with the folders of system programs that a user's PATH lacks."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    return {**os.environ, "PATH": path}
 
 
 class Namespaces:
@@ -71,7 +79,12 @@ class Namespaces:
     async def place(self, name: str) -> None:
         """A namespace held by a sleeping process, with one link to the bridge."""
         holder = await asyncio.create_subprocess_exec(
-            "unshare", "--net", "sleep", _HOLD_S, preexec_fn=die_with_parent
+            "unshare",
+            "--net",
+            "sleep",
+            _HOLD_S,
+            env=with_system_programs(),
+            preexec_fn=die_with_parent,
         )
         self._holders[name] = holder
         outside = f"v{len(self._holders)}"
@@ -156,7 +169,10 @@ def die_with_parent() -> None:
 
 async def _run(*command: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command,
+        env=with_system_programs(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     out, err = await process.communicate()
     if process.returncode:
