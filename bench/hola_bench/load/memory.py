@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hola_bench.chaos.fleet import Fleet
+from hola_bench.chaos.stalls import percentile
 
 EVERY_S = 1.0
-# Growth is the median of the last part against the median of the first part after warming up. Long
-# parts: a verifier's memory goes up and down by a tenth with the sessions it has.
+# Growth is the low-water mark of the last part against that of the first part after warming up. A
+# verifier's memory goes up and down by a tenth with the sessions it holds; what leaks stays.
 PART = 1 / 3
+LOW_WATER = 0.1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,12 +34,14 @@ class Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """A process's memory early, late and by minute in a span of time: medians, bytes."""
+    """A process's memory in a span of time, bytes: low-water marks early and late, medians by
+    minute, and by how many percent the median grew."""
 
     name: str
     early: float
     late: float
     by_minute: tuple[float, ...]
+    median_percent: float
 
     @property
     def percent(self) -> float:
@@ -72,7 +76,8 @@ def growth(samples: Samples, begin_s: float, end_s: float) -> Growth | None:
     sizes = [samples.between(begin_s + 60 * at, begin_s + 60 * (at + 1)) for at in minutes]
     return Growth(
         name=samples.name,
-        early=statistics.median(early),
-        late=statistics.median(late),
+        early=percentile(early, LOW_WATER),
+        late=percentile(late, LOW_WATER),
         by_minute=tuple(statistics.median(each) for each in sizes if each),
+        median_percent=100.0 * (statistics.median(late) / statistics.median(early) - 1.0),
     )

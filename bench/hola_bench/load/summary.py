@@ -98,6 +98,7 @@ def _memory_row(each: Growth) -> dict[str, Any]:
         "early_mib": rounded(each.early / 2**20),
         "late_mib": rounded(each.late / 2**20),
         "growth_percent": rounded(each.percent, 3),
+        "median_growth_percent": rounded(each.median_percent, 3),
         "mib_by_minute": " ".join(f"{size / 2**20:.1f}" for size in each.by_minute),
     }
 

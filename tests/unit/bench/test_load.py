@@ -21,12 +21,14 @@ def tokens(position, *ids):
     return Tokens(position=position, tokens=events)
 
 
-def test_growth_compares_late_with_early_medians():
+def test_growth_compares_late_with_early_low_water():
     points = [(float(second), 100 + second) for second in range(100)]
     points[50] = (50.0, 10**9)  # a peak in the middle is no growth
+    points[90] = (90.0, 10**9)  # nor is one late: it goes away again
     found = growth(Samples(name="x", points=points), 0.0, 100.0)
-    assert (found.early, found.late) == (116.5, 183.0)
-    assert found.percent == pytest.approx(57.08, abs=0.01)
+    assert (found.early, found.late) == (103, 170)
+    assert found.percent == pytest.approx(65.05, abs=0.01)
+    assert found.median_percent == pytest.approx(57.08, abs=0.01)
     assert found.by_minute == (129.5,)
 
 
