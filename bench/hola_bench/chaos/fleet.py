@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import sys
@@ -245,9 +246,9 @@ class Fleet:
                 else:
                     host, _, port = address.rpartition(":")
                     reader, writer = await asyncio.open_connection(host, int(port))
-                writer.write(b"PING\r\n")
-                answer = await reader.readline()
-                writer.close()
+                with contextlib.closing(writer):
+                    writer.write(b"PING\r\n")
+                    answer = await reader.readline()
         except (OSError, TimeoutError):
             return False
         return answer.startswith(b"+PONG")
