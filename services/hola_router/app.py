@@ -14,6 +14,7 @@ from hola.v1 import router_pb2, router_pb2_grpc
 from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.generate import Router
+from hola_router.retrieval import Retrieval
 from hola_router.servicer import RouterServicer
 from hola_router.tenants import tenants_from
 
@@ -30,6 +31,7 @@ class RouterApp:
         self._store = store
         self._opened = AsyncExitStack()
         self._router: Router | None = None
+        self._retrieval: Retrieval | None = None
         self._server: RpcServer | None = None
 
     @property
@@ -40,6 +42,13 @@ class RouterApp:
         return self._router
 
     @property
+    def retrieval(self) -> Retrieval:
+        """The collections, after `open`."""
+        if self._retrieval is None:
+            raise RuntimeError("the router is not open")
+        return self._retrieval
+
+    @property
     def address(self) -> str:
         """Where it serves, after `start`."""
         return "" if self._server is None else self._server.address
@@ -48,7 +57,8 @@ class RouterApp:
     def services(self) -> tuple[RpcService, ...]:
         """What to serve, after `open`."""
         add = router_pb2_grpc.add_RouterServiceServicer_to_server
-        return (RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router)),)
+        router = RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router))
+        return (router, self.retrieval.service)
 
     async def open(self) -> None:
         """Connect to the bus.
@@ -59,6 +69,9 @@ class RouterApp:
         settings = self._settings
         catalogue = Catalogue(self._store, settings.model)
         bus = self._bus or await self._open_bus()
+        self._retrieval = Retrieval(settings, self._metrics, bus)
+        self._opened.push_async_callback(self._retrieval.close)
+        self._retrieval.start()
         self._router = Router(
             bus=bus,
             catalogue=catalogue,

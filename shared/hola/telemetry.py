@@ -81,6 +81,22 @@ class Metrics:
         self.first_token_seconds = Histogram(
             "hola_first_token_seconds", "From acceptance to the first token", **timed
         )
+        self._retrieval(where, timed)
+
+    def _retrieval(self, where: dict[str, Any], timed: dict[str, Any]) -> None:
+        self.search_seconds = Histogram("hola_search_seconds", "Time of a search", **timed)
+        self.ingests = Counter(
+            "hola_ingests", "Ended ingests: done, failed, cancelled, lost", ["outcome"], **where
+        )
+        self.ingested_documents = Counter(
+            "hola_ingested_documents", "Documents by outcome", ["outcome"], **where
+        )
+        self.active_ingests = Gauge(
+            "hola_active_ingests", "Ingests under way here: call, job", ["kind"], **where
+        )
+        self.ingest_spool_bytes = Gauge(
+            "hola_ingest_spool_bytes", "Files of ingests that have not ended, bytes", **where
+        )
 
 
 def configure_logging(service: str, settings: Settings, stream: TextIO | None = None) -> None:
