@@ -20,7 +20,7 @@ from hola.convert import (
     question_to_pb,
     stats_from_pb,
 )
-from hola.errors import BusUnavailable, HolaError, ServiceUnavailable
+from hola.errors import BusUnavailable, HolaError, InvalidRequest, ServiceUnavailable
 from hola.retrieval.ingest_job import IngestPart, IngestReport
 from hola.retrieval.queries import LibraryStats, SearchAnswer, SearchQuestion
 from hola.retrieval.types import Changes
@@ -32,6 +32,8 @@ PIECE_BYTES = 256 * 1024
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 _PAUSE_S = 0.5
+_STATUS_S = 2.0
+_STATUS_STEP_S = 0.01
 
 
 class RetrievalClient:
@@ -58,12 +60,22 @@ class RetrievalClient:
         """
         stub = await self._stub()
         call = stub.Ingest(timeout=timeout_s, metadata=call_metadata())
+        over = asyncio.Event()
+        call.add_done_callback(lambda _: over.set())
+        sending = asyncio.create_task(self._send(call, parts))
+        ending = asyncio.create_task(over.wait())
         try:
-            await self._send(call, parts)
+            # A refusal ends the call while there is still something to send, or to wait for.
+            await asyncio.wait({sending, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
             answer = await call
         except grpc.aio.AioRpcError as error:
-            raise error_from_call(error, self._unavailable) from None
+            raise error_from_call(await _status_of(call, error), self._unavailable) from None
         finally:
+            for task in (sending, ending):
+                task.cancel()
+            await asyncio.gather(sending, ending, return_exceptions=True)
             call.cancel()
         return ingest_report_from_pb(answer.report)
 
@@ -113,10 +125,18 @@ class RetrievalClient:
             await channel.close()
 
     async def _send(self, call: Any, parts: AsyncIterator[IngestPart]) -> None:
+        most = self._settings.max_message_bytes
         async for part in parts:
+            message = ingest_part_to_pb(part)
+            if message.ByteSize() > most:  # gRPC would only say that something went wrong
+                raise InvalidRequest(
+                    f"a document of {message.ByteSize():,} bytes is more than one message holds"
+                    f" ({most:,}): send it as a file",
+                    field="document",
+                )
             try:
-                await call.write(ingest_part_to_pb(part))
-            except (asyncio.InvalidStateError, grpc.aio.UsageError):
+                await call.write(message)
+            except asyncio.InvalidStateError:
                 return  # refused meanwhile: the call says why
         await call.done_writing()
 
@@ -160,3 +180,23 @@ class RetrievalClient:
 
     def _unavailable(self, why: str) -> HolaError:
         return ServiceUnavailable(f"router {self._address}: {why}", address=self._address)
+
+
+async def _status_of(call: Any, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+    """What the server ended the call with, or `error`.
+
+    To a write that fails because the call has been ended, grpc.aio says INTERNAL, and puts the
+    server's status in its place as soon as that has come (grpcio 1.78, Call.set_internal_error).
+    """
+    deadline = time.monotonic() + _STATUS_S
+    while error.code() is grpc.StatusCode.INTERNAL and time.monotonic() < deadline:
+        error = grpc.aio.AioRpcError(
+            await call.code(),
+            await call.initial_metadata(),
+            await call.trailing_metadata(),
+            await call.details(),
+        )
+        if error.trailing_metadata():  # our servers always send some
+            break
+        await asyncio.sleep(_STATUS_STEP_S)
+    return error
