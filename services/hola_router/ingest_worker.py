@@ -26,7 +26,7 @@ LOOK_S = 0.5
 PAUSE_S = 1.0
 BEATS_PER_IDLE = 4
 LONGEST_BEAT_S = 1.0
-SWEEP_S = 3600.0
+SWEEP_S = 60.0
 KEPT_S = 24 * 3600.0
 
 # No other try will go better: the job ends here. Whatever else happens is left to the next worker.
