@@ -63,6 +63,18 @@ class Metrics:
         self.committed_tokens = Counter(
             "hola_committed_tokens", "Output tokens by outcome", ["outcome"], **where
         )
+        self.retrieval_plans = Counter(
+            "hola_retrieval_plans",
+            "Requests that asked for retrieval, by depth",
+            ["depth"],
+            **where,
+        )
+        self.retrieval_search_seconds = Histogram(
+            "hola_retrieval_search_seconds", "Time of a request's searches", **timed
+        )
+        self.retrieval_gate_seconds = Histogram(
+            "hola_retrieval_gate_seconds", "Time of a draft answer and its check", **timed
+        )
         self.draft_seconds = Histogram("hola_draft_seconds", "Time of a ladder's proposal", **timed)
         self.reconnects = Counter("hola_reconnects", "Verifier sessions opened again", **where)
         self.corrections = Counter(

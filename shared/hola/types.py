@@ -14,7 +14,12 @@ from hola.enums import (
     RetrievalPlan as RetrievalPlan,
     StoreOutage as StoreOutage,
 )
-from hola.plan import Plan as Plan, RetrievalParams as RetrievalParams
+from hola.plan import (
+    Citation as Citation,
+    DepthWeight as DepthWeight,
+    Plan as Plan,
+    RetrievalParams as RetrievalParams,
+)
 
 DEFAULT_MAX_TOKENS = 256
 DEFAULT_TENANT = "default"

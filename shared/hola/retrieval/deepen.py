@@ -1,0 +1,64 @@
+"""The second hop of a deep search: names that the first passages bring up, as pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from hola.retrieval.fusion import reciprocal_ranks
+from hola.retrieval.terms import STOP_WORDS, terms
+from hola.retrieval.types import Passage
+
+K = TypeVar("K", bound=Hashable)
+
+LOOKED_AT = 5
+MOST_NAMES = 8
+_NAME = re.compile(r"[^\W\d_][\w'\u2019-]+")
+_SENTENCE_END = re.compile(r"[.!?:]\s*$|^\s*$")
+
+
+def new_names(question: str, passages: Sequence[Passage], *, most: int = MOST_NAMES) -> list[str]:
+    """Names in the first passages that the question lacks: those of the best passages first.
+
+    A name is a capitalized word that does not only stand where a sentence begins, or a word of a
+    title. A passage that shares no word with the question names nothing worth following.
+    """
+    asked = set(terms(question))
+    found: dict[str, float] = {}
+    for rank, passage in enumerate(passages[:LOOKED_AT]):
+        shared = len(asked & set(terms(passage.chunk.embedded_text)))
+        for name in _names(passage.chunk.title, passage.chunk.text):
+            if name.lower() not in asked | STOP_WORDS and shared:
+                found[name] = found.get(name, 0.0) + shared / (1 + rank)
+    return sorted(found, key=lambda name: (-found[name], name))[:most]
+
+
+def follow_up(question: str, passages: Sequence[Passage]) -> str:
+    """What to search for next: the question's words with new names; "" where there are none."""
+    names = new_names(question, passages)
+    return " ".join((*terms(question), *names)) if names else ""
+
+
+def merged(rankings: Iterable[Sequence[K]]) -> dict[K, float]:
+    """Several searches as one, best first: the sum of 1 / (60 + rank) of each.
+
+    Cormack, Clarke and Buettcher, SIGIR 2009. Their scores need not be comparable, as those of two
+    collections or of two questions are not.
+    """
+    total: dict[K, float] = {}
+    for ranking in rankings:
+        order: Mapping[K, float] = {key: -float(at) for at, key in enumerate(ranking)}
+        for key, share in reciprocal_ranks(order).items():
+            total[key] = total.get(key, 0.0) + share
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+def _names(title: str, text: str) -> list[str]:
+    names = [match.group() for match in _NAME.finditer(title)]
+    for match in _NAME.finditer(text):
+        word = match.group()
+        begins = _SENTENCE_END.search(text[max(0, match.start() - 3) : match.start()])
+        if word[0].isupper() and not begins:
+            names.append(word)
+    return list(dict.fromkeys(names))
