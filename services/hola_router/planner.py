@@ -128,8 +128,9 @@ class Planner:
     async def _retrieved(self, asked: _Asked, searcher: Searcher) -> Planned:
         look, verdict = await self._look(asked, searcher)
         budget = budget_of(self._room(asked, verdict.prefill_ms_per_token))
-        reader = asked.reader
-        first = await asyncio.to_thread(select, reader, look.hits, budget.tokens)
+        first = await asyncio.to_thread(
+            select, asked.reader, asked.question, look.hits, budget.tokens
+        )
         decision = self._decide(asked, searcher, look, verdict, first, budget)
         plan = Plan(
             depth=decision.depth,
@@ -241,7 +242,7 @@ def _written(asked: _Asked, plan: Plan, hits: Hits) -> Planned:
     Blocks for milliseconds.
     """
     reader, messages = asked.reader, asked.request.messages
-    selected = select(reader, hits.hits, plan.token_budget)
+    selected = select(reader, asked.question, hits.hits, plan.token_budget)
     while True:
         passages = [
             PromptPassage(

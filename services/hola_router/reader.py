@@ -42,6 +42,14 @@ class Reader:
         """As Disarm."""
         return self._disarm(text)
 
+    def frame(self, passage: PromptPassage) -> str:
+        """What the passage form puts around one passage whose text is empty. Raises as `prompt`."""
+        without = render_passages(self.family, [], "")
+        framed = render_passages(self.family, [passage], "")
+        begin = _alike(framed, without)
+        end = _alike(framed[begin:][::-1], without[begin:][::-1])
+        return framed[begin : len(framed) - end]
+
     def prompt(self, messages: Sequence[ChatMessage], passages: Sequence[PromptPassage]) -> str:
         """The prompt of a conversation whose last message asks with these passages before it.
 
@@ -53,3 +61,9 @@ class Reader:
         last = messages[-1]
         asked = render_passages(self.family, passages, last.content)
         return render_chat(self.family, [*messages[:-1], replace(last, content=asked)])
+
+
+def _alike(left: str, right: str) -> int:
+    """Length of the common beginning."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(left), len(right)))

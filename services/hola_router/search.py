@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hola.errors import StoreUnavailable
-from hola.retrieval.deepen import follow_up, merged
+from hola.retrieval.deepen import bridging, follow_up, merged
 from hola.retrieval.ports import DocumentStore, Embedder
 from hola.retrieval.retriever import Retriever
 from hola.retrieval.types import Passage, Query, SearchMode
@@ -86,10 +86,12 @@ class Searcher:
 
     async def _two_hops(self, tenant: str, collections: Sequence[str], question: str) -> _Found:
         first, notes = await self._search(tenant, collections, question, DEEP_PASSAGES)
-        further = follow_up(question, [hit.passage for hit in first])
+        further = follow_up(question, _passages(first))
         if not further:
             return first, notes
         second, _ = await self._search(tenant, collections, further, HOP_PASSAGES)
+        brings = bridging(question, _passages(first), _passages(second))
+        second = [hit for hit, does in zip(second, brings, strict=True) if does]
         return as_one([first, second])[:DEEP_PASSAGES], notes
 
     async def _search(
@@ -124,6 +126,10 @@ async def _each(collections: Sequence[str], ask: _Ask, most: int) -> _Found:
     ]
     notes = tuple(note for _, note in answers if note)
     return (rankings[0] if len(rankings) == 1 else as_one(rankings)[:most]), notes
+
+
+def _passages(hits: Sequence[Hit]) -> list[Passage]:
+    return [hit.passage for hit in hits]
 
 
 def as_one(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:

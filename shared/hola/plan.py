@@ -42,7 +42,9 @@ class RetrievalParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Citation:
-    """A passage that stands in the prompt as `number`, or, as 0, one that was `cut` and why.
+    """A passage that stands in the prompt as `number`, or, as 0, one that was cut.
+
+    `cut` says why, or of a kept one what of it was left out.
 
     `ranges` are (begin, end) in characters of the chunk's text; `text` is what they say, as it
     stands in the prompt.

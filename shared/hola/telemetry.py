@@ -63,18 +63,6 @@ class Metrics:
         self.committed_tokens = Counter(
             "hola_committed_tokens", "Output tokens by outcome", ["outcome"], **where
         )
-        self.retrieval_plans = Counter(
-            "hola_retrieval_plans",
-            "Requests that asked for retrieval, by depth",
-            ["depth"],
-            **where,
-        )
-        self.retrieval_search_seconds = Histogram(
-            "hola_retrieval_search_seconds", "Time of a request's searches", **timed
-        )
-        self.retrieval_gate_seconds = Histogram(
-            "hola_retrieval_gate_seconds", "Time of a draft answer and its check", **timed
-        )
         self.draft_seconds = Histogram("hola_draft_seconds", "Time of a ladder's proposal", **timed)
         self.reconnects = Counter("hola_reconnects", "Verifier sessions opened again", **where)
         self.corrections = Counter(
@@ -92,6 +80,21 @@ class Metrics:
         )
         self.first_token_seconds = Histogram(
             "hola_first_token_seconds", "From acceptance to the first token", **timed
+        )
+        self._add_retrieval(where, timed)
+
+    def _add_retrieval(self, where: dict[str, Any], timed: dict[str, Any]) -> None:
+        self.retrieval_plans = Counter(
+            "hola_retrieval_plans",
+            "Requests that asked for retrieval, by depth",
+            ["depth"],
+            **where,
+        )
+        self.retrieval_search_seconds = Histogram(
+            "hola_retrieval_search_seconds", "Time of a request's searches", **timed
+        )
+        self.retrieval_gate_seconds = Histogram(
+            "hola_retrieval_gate_seconds", "Time of a draft answer and its check", **timed
         )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from hola.retrieval.context.lexical import stems
 from hola.retrieval.fusion import reciprocal_ranks
 from hola.retrieval.terms import STOP_WORDS, terms
 from hola.retrieval.types import Passage
@@ -24,20 +25,44 @@ def new_names(question: str, passages: Sequence[Passage], *, most: int = MOST_NA
     A name is a capitalized word that does not only stand where a sentence begins, or a word of a
     title. A passage that shares no word with the question names nothing worth following.
     """
-    asked = set(terms(question))
+    asked = set(stems(question))
     found: dict[str, float] = {}
     for rank, passage in enumerate(passages[:LOOKED_AT]):
-        shared = len(asked & set(terms(passage.chunk.embedded_text)))
+        shared = len(asked & set(stems(passage.chunk.embedded_text)))
         for name in _names(passage.chunk.title, passage.chunk.text):
-            if name.lower() not in asked | STOP_WORDS and shared:
+            if shared and asked.isdisjoint(stems(name)) and name.lower() not in STOP_WORDS:
                 found[name] = found.get(name, 0.0) + shared / (1 + rank)
     return sorted(found, key=lambda name: (-found[name], name))[:most]
 
 
+def unanswered(question: str, passages: Sequence[Passage]) -> set[str]:
+    """Stems of the question's words that the best passage does not have."""
+    held = stems(passages[0].chunk.embedded_text) if passages else []
+    return set(stems(question)) - set(held)
+
+
 def follow_up(question: str, passages: Sequence[Passage]) -> str:
-    """What to search for next: the question's words with new names; "" where there are none."""
-    names = new_names(question, passages)
-    return " ".join((*terms(question), *names)) if names else ""
+    """What to search for next: new names with the words that nothing has answered yet.
+
+    "" where there is neither: the best passage says it all, or leads nowhere.
+    """
+    open_words = unanswered(question, passages)
+    names = new_names(question, passages) if open_words else []
+    asked = [word for word in terms(question) if not open_words.isdisjoint(stems(word))]
+    return " ".join((*asked, *names)) if names else ""
+
+
+def bridging(
+    question: str, first: Sequence[Passage], second: Sequence[Passage]
+) -> tuple[bool, ...]:
+    """Which passages of a second hop bring a word of the question that the best one lacks.
+
+    Without this, a name that many share (a town) floods the prompt with everybody who lives there.
+    """
+    open_words = unanswered(question, first)
+    return tuple(
+        not open_words.isdisjoint(stems(passage.chunk.embedded_text)) for passage in second
+    )
 
 
 def merged(rankings: Iterable[Sequence[K]]) -> dict[K, float]:
