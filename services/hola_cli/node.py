@@ -63,10 +63,10 @@ async def open_node(
     async with AsyncExitStack() as stack:
         shared_bus = await bus_from(settings)
         stack.push_async_callback(shared_bus.close)
-        router = hola_router.app.build(settings, metrics, bus=shared_bus)
-        await _open(stack, router)
         verifier = hola_verifier.app.build(settings, metrics, target=parts.target)
         await _open(stack, verifier)
+        router = hola_router.app.build(settings, metrics, bus=shared_bus, check=verifier.port)
+        await _open(stack, router)
         drafter = hola_drafter.app.build(
             settings, metrics, bus=shared_bus, verifier=verifier.port, model=parts.drafts
         )

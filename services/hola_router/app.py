@@ -5,15 +5,21 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from hola.bus.from_settings import bus_from
+from hola.checking import AnswerCheck
 from hola.config import Settings
 from hola.models.store import ModelStore
 from hola.ports import Bus
 from hola.rpc.server import RpcServer, RpcService
+from hola.rpc.verifier_pool import VerifierPool
+from hola.rpc.verifier_sources import REGISTRY
 from hola.telemetry import Metrics
 from hola.v1 import router_pb2, router_pb2_grpc
 from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.generate import Router
+from hola_router.judge import Judge
+from hola_router.knowledge import Knowledge
+from hola_router.planner import Planner
 from hola_router.servicer import RouterServicer
 from hola_router.tenants import tenants_from
 
@@ -22,12 +28,18 @@ class RouterApp:
     """One router process, or one router inside a node (`open`, `services`, `close`)."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, bus: Bus | None, store: ModelStore
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        bus: Bus | None,
+        store: ModelStore,
+        check: AnswerCheck | None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._bus = bus
         self._store = store
+        self._check = check
         self._opened = AsyncExitStack()
         self._router: Router | None = None
         self._server: RpcServer | None = None
@@ -69,6 +81,7 @@ class RouterApp:
                 queue_limit=settings.queue_limit,
                 kv_share=settings.kv_share,
             ),
+            planner=self._planner(catalogue, bus),
             metrics=self._metrics,
         )
         self._opened.push_async_callback(self._router.close)
@@ -95,6 +108,28 @@ class RouterApp:
         """Free what `open` opened. Idempotent."""
         await self._opened.aclose()
 
+    def _planner(self, catalogue: Catalogue, bus: Bus) -> Planner:
+        """Nothing of it is loaded or reached before a request asks for retrieval."""
+        settings = self._settings
+        check = self._check or self._open_check(bus)
+        knowledge, judge = Knowledge(settings), Judge(settings, check)
+        self._opened.push_async_callback(knowledge.close)
+        self._opened.push_async_callback(judge.close)
+        return Planner(
+            catalogue,
+            knowledge,
+            judge,
+            answer_worth_ms=settings.answer_worth_ms,
+            latency_target_ms=settings.latency_target_ms,
+        )
+
+    def _open_check(self, bus: Bus) -> AnswerCheck:
+        spec = self._settings.verifier
+        registry = bus.registry if spec == REGISTRY else None
+        pool = VerifierPool(spec, self._settings, registry=registry, metrics=self._metrics)
+        self._opened.push_async_callback(pool.close)
+        return pool
+
     async def _open_bus(self) -> Bus:
         bus = await bus_from(self._settings)
         self._opened.push_async_callback(bus.close)
@@ -107,8 +142,11 @@ def build(
     *,
     bus: Bus | None = None,
     store: ModelStore | None = None,
+    check: AnswerCheck | None = None,
 ) -> RouterApp:
-    """A router with its production parts, but for those given; given ones are not closed."""
-    return RouterApp(
-        settings, metrics or Metrics(), bus, store or ModelStore.at(settings.models_dir)
-    )
+    """A router with its production parts, but for those given; given ones are not closed.
+
+    `check` is asked about drafted answers, instead of the verifiers of HOLA_VERIFIER.
+    """
+    store = store or ModelStore.at(settings.models_dir)
+    return RouterApp(settings, metrics or Metrics(), bus, store, check)

@@ -84,6 +84,23 @@ class Settings(BaseSettings):
         min_length=1,
         description="text encoder of dense retrieval; none: BM25 alone, as where it is not there",
     )
+    gate_tier: str = Field(
+        "auto",
+        min_length=1,
+        description="draft tier that a router loads to draft answers for its retrieval gate;"
+        " auto: the family's largest; off: none, the gate judges without",
+    )
+    answer_worth_ms: float = Field(
+        20_000,
+        gt=0,
+        description="milliseconds a user would wait for one more right answer: what the gate weighs"
+        " retrieval against",
+    )
+    latency_target_ms: float = Field(
+        2000,
+        gt=0,
+        description="milliseconds that reading retrieved passages may take, unless a request says",
+    )
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where engines run; auto: the best one available"

@@ -81,6 +81,21 @@ class Metrics:
         self.first_token_seconds = Histogram(
             "hola_first_token_seconds", "From acceptance to the first token", **timed
         )
+        self._add_retrieval(where, timed)
+
+    def _add_retrieval(self, where: dict[str, Any], timed: dict[str, Any]) -> None:
+        self.retrieval_plans = Counter(
+            "hola_retrieval_plans",
+            "Requests that asked for retrieval, by depth",
+            ["depth"],
+            **where,
+        )
+        self.retrieval_search_seconds = Histogram(
+            "hola_retrieval_search_seconds", "Time of a request's searches", **timed
+        )
+        self.retrieval_gate_seconds = Histogram(
+            "hola_retrieval_gate_seconds", "Time of a draft answer and its check", **timed
+        )
 
 
 def configure_logging(service: str, settings: Settings, stream: TextIO | None = None) -> None:

@@ -20,7 +20,10 @@ COMPOSERS = {"hola_cli", "hola_bench"}  # may import services: they compose them
 MODEL_LIBRARIES = {"onnxruntime", "onnxruntime_genai", "torch", "transformers", "tokenizers"}
 # Here a function may import a model library: to export, compress or report versions.
 LAZY_MODEL_PACKAGES = {"hola_cli", "hola_bench", "hola_compressor"}
-PURE_HOLA = ("hola.speculation", "hola.enums", "hola.types", "hola.errors", "hola.ports")
+PURE_HOLA = (
+    *("hola.speculation", "hola.enums", "hola.types", "hola.errors", "hola.ports", "hola.plan"),
+    "hola.retrieval.gate.policy",
+)
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -51,7 +54,9 @@ class Module:
     @property
     def is_pure(self) -> bool:
         stem = Path(self.path).stem
-        return within(self.name, "hola.speculation", "hola.types", "hola.enums") or stem in {
+        return within(
+            self.name, "hola.speculation", "hola.types", "hola.enums", "hola.plan"
+        ) or stem in {
             "policy",
             "pacing",
         }
