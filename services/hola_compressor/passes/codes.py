@@ -40,6 +40,16 @@ class Scheme:
         """Lowest value of a code relative to a symmetric scheme's zero."""
         return -(1 << (self.bits - 1))
 
+    @property
+    def kernel_bits(self) -> int:
+        """Width that the kernel multiplies with."""
+        return KERNEL_BITS.get(self.bits, 32)
+
+    @property
+    def graph_bytes(self) -> int:
+        """Bytes of the nodes that unpack it, at most."""
+        return 500 if self.bits == 16 else 900 if self.kernel_bits == self.bits else 2000
+
     def disk_bytes(self, rows: int, columns: int) -> int:
         """Exact bytes in the weight file: codes, scale codes, row scales and zero points."""
         if self.bits == 16:

@@ -94,7 +94,8 @@ class Quantize:
     """Choices the allocator has for each tensor.
 
     `bits` are widths on disk; the kernel has 2, 4 and 8, and wider ones are unpacked to the next
-    of these when the graph is loaded. 16: that tensor stays half precision. `asymmetric` adds zero points.
+    of these when the graph is loaded. 16: that tensor stays half precision. `asymmetric` adds
+    zero points.
     `compensate` spreads each column's rounding error over the columns still to be rounded
     (GPTQ, arXiv 2210.17323). `accuracy_level` 4 multiplies in 8-bit integers, 0 in fp32.
     `refine` is how often damages are measured again with all tensors quantized, and allocated anew.
