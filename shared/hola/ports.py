@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hola.compression.queue import CompressionQueue, Releases
 from hola.types import (
     DeadLetter,
     Delivery,
@@ -376,6 +377,12 @@ class Bus(Protocol):
 
     @property
     def notices(self) -> Notices: ...
+
+    @property
+    def compression(self) -> CompressionQueue: ...
+
+    @property
+    def releases(self) -> Releases: ...
 
     async def ping(self) -> None:
         """Raises BusUnavailable."""
