@@ -84,6 +84,13 @@ class Settings(BaseSettings):
         min_length=1,
         description="text encoder of dense retrieval; none: BM25 alone, as where it is not there",
     )
+    compress_tenants: str = Field(
+        "",
+        description="tenants, with commas, whose clients may call a compressor; services may",
+    )
+    compress_hub: bool = Field(
+        False, description="1: compression jobs may name hub ids (owner/name) as their source"
+    )
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where engines run; auto: the best one available"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
+
 from google.protobuf.message import DecodeError
 
 from hola.compression.job import (
@@ -14,10 +16,39 @@ from hola.compression.job import (
     plan_of_json,
     plan_to_json,
 )
+from hola.compression.request import JobRequest, Submitted
 from hola.convert.fields import build, enum_from_pb
 from hola.convert.payloads import FIRST_VERSION, parse_payload
 from hola.errors import InvalidRequest, ProtocolViolation
 from hola.v1 import compressor_pb2, events_pb2
+
+_REQUEST_FIELDS = [item.name for item in fields(JobRequest)]
+
+
+def job_request_to_pb(request: JobRequest) -> compressor_pb2.SubmitJobRequest:
+    """Raises InvalidRequest when a value does not fit its wire type."""
+    values = {name: getattr(request, name) for name in _REQUEST_FIELDS}
+    return build(compressor_pb2.SubmitJobRequest, InvalidRequest, **values)
+
+
+def job_request_from_pb(message: compressor_pb2.SubmitJobRequest) -> JobRequest:
+    """Takes every message."""
+    return JobRequest(**{name: getattr(message, name) for name in _REQUEST_FIELDS})
+
+
+def submitted_to_pb(submitted: Submitted) -> compressor_pb2.SubmitJobResponse:
+    """Raises ProtocolViolation when a value does not fit its wire type."""
+    return build(compressor_pb2.SubmitJobResponse, ProtocolViolation, **asdict(submitted))
+
+
+def submitted_from_pb(message: compressor_pb2.SubmitJobResponse) -> Submitted:
+    """Takes every message."""
+    return Submitted(
+        job_id=message.job_id,
+        memory_bytes=message.memory_bytes,
+        disk_bytes=message.disk_bytes,
+        smallest_bytes=message.smallest_bytes,
+    )
 
 
 def artifact_to_pb(info: ArtifactInfo) -> compressor_pb2.ArtifactInfo:
