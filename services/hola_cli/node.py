@@ -75,7 +75,8 @@ async def open_node(
         await _open(stack, drafter)
         address = ""
         if listen:
-            compressor = hola_compressor.app.build(settings, metrics)
+            compressor = hola_compressor.app.build(settings, metrics, bus=shared_bus)
+            await _open(stack, compressor)
             apps = (router, drafter, verifier, compressor)
             services = [service for app in apps for service in app.services]
             server = RpcServer(listen, services, settings, metrics)

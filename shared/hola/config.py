@@ -116,6 +116,13 @@ class Settings(BaseSettings):
     ingest_spool_mb: int = Field(
         4096, ge=1, description="MiB that files of ingests may take until they are done"
     )
+    compress_tenants: str = Field(
+        "",
+        description="tenants, with commas, whose clients may call a compressor; services may",
+    )
+    compress_hub: bool = Field(
+        False, description="1: compression jobs may name hub ids (owner/name) as their source"
+    )
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where engines run; auto: the best one available"

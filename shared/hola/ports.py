@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hola.compression.queue import CompressionQueue, Releases
 from hola.retrieval.ingest_job import IngestQueue, IngestReports
 from hola.types import (
     DeadLetter,
@@ -384,6 +385,12 @@ class Bus(Protocol):
     def ingests(self, place: str) -> IngestQueue:
         """The ingests whose spools lie in one data folder (hola.retrieval.spool.place_of)."""
         ...
+
+    @property
+    def compression(self) -> CompressionQueue: ...
+
+    @property
+    def releases(self) -> Releases: ...
 
     async def ping(self) -> None:
         """Raises BusUnavailable."""

@@ -55,6 +55,10 @@ class Metrics:
         self.draining = Gauge(
             "hola_verifier_draining", "1 while it hands its sessions over", **where
         )
+        # compressor
+        self.compressions = Counter(
+            "hola_compressions", "Ended compression jobs", ["outcome"], **where
+        )
         # drafter and router
         self.requests = Counter("hola_requests", "Ended requests", ["service", "outcome"], **where)
         self.active_requests = Gauge(
