@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 
 from hola.bus.from_settings import bus_from
@@ -11,6 +12,7 @@ from hola.ports import Bus
 from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics
 from hola.v1 import router_pb2, router_pb2_grpc
+from hola_router.backlog import watch_backlog
 from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.generate import Router
@@ -30,6 +32,7 @@ class RouterApp:
         self._store = store
         self._opened = AsyncExitStack()
         self._router: Router | None = None
+        self._gate: Gate | None = None
         self._server: RpcServer | None = None
 
     @property
@@ -59,19 +62,22 @@ class RouterApp:
         settings = self._settings
         catalogue = Catalogue(self._store, settings.model)
         bus = self._bus or await self._open_bus()
+        self._gate = Gate(
+            bus,
+            tenants=tenants_from(settings),
+            queue_limit=settings.queue_limit,
+            kv_share=settings.kv_share,
+        )
         self._router = Router(
             bus=bus,
             catalogue=catalogue,
             detach_grace_s=settings.detach_grace_s,
-            gate=Gate(
-                bus,
-                tenants=tenants_from(settings),
-                queue_limit=settings.queue_limit,
-                kv_share=settings.kv_share,
-            ),
+            gate=self._gate,
             metrics=self._metrics,
         )
         self._opened.push_async_callback(self._router.close)
+        watching = asyncio.create_task(watch_backlog(bus, self._metrics))
+        self._opened.callback(watching.cancel)
 
     async def start(self) -> None:
         """`open`, then serve. Raises ConfigError on an address that is malformed or taken."""
@@ -94,6 +100,11 @@ class RouterApp:
     async def close(self) -> None:
         """Free what `open` opened. Idempotent."""
         await self._opened.aclose()
+
+    def reload(self, settings: Settings) -> None:
+        """Take up limits of tenants and verifiers. Raises ConfigError; nothing has changed then."""
+        if self._gate is not None:
+            self._gate.reload(tenants_from(settings), settings.kv_share)
 
     async def _open_bus(self) -> Bus:
         bus = await bus_from(self._settings)

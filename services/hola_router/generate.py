@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from hola import __version__
+from hola import __version__, genai, tracing
 from hola.errors import (
     BusUnavailable,
     DuplicateRequest,
@@ -25,6 +25,7 @@ from hola.types import (
     Correction,
     Failure,
     GenerateEvent,
+    GenerateJob,
     GenerateRequest,
     RetrievalPlan,
     RouterInfo,
@@ -38,10 +39,12 @@ from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.intake import Accepted, Intake
 from hola_router.naming import bus_id
+from hola_router.seen import Seen
 from hola_router.turnstile import Turnstile
 
 SERVICE = "router"
 DETACHED = "detached"
+JOBS = "jobs"
 
 log = get_logger(__name__)
 
@@ -70,7 +73,7 @@ class Router:
         self._gate = gate or Gate(bus)
         self._turnstile = Turnstile()
         self._metrics = metrics or Metrics()
-        self._metrics.active_requests.labels(SERVICE).set_function(
+        self._metrics.requests_running.labels(SERVICE).set_function(
             lambda: self._attachments.active_requests
         )
         self._attachments = Attachments(
@@ -98,6 +101,9 @@ class Router:
                 accepted = replace(accepted, is_repeat=await self._is_repeat(accepted))
                 if not accepted.is_repeat:
                     await self._admit(accepted)
+                    self._metrics.gate_decisions.labels(
+                        "retrieval", accepted.plan.name.lower()
+                    ).inc()
                 return await self._publish(accepted)
         except HolaError as error:
             self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
@@ -116,10 +122,13 @@ class Router:
         # The deadline of a repeated call is not the request's.
         deadline = 0 if accepted.is_repeat else job.deadline_unix_ns
         events = self._follow(job.request_id, accepted.request_id, deadline_unix_ns=deadline)
+        seen = Seen(job, self._metrics)
         try:
             async with aclosing(events):
                 async for event in events:
                     outcome = _outcome(event) or outcome
+                    if not accepted.is_repeat:
+                        seen.note(event)
                     yield event, first
                     first = None
         finally:
@@ -200,7 +209,7 @@ class Router:
     async def _publish(self, accepted: Accepted) -> Accepted:
         """Queue the job; a repeated one too, since who queued it first may have died half-way."""
         try:
-            await self._bus.jobs.publish(accepted.job)
+            await self._send(accepted.job)
         except asyncio.CancelledError:
             # The client has gone, and the job may be in the queue.
             if not accepted.is_repeat:
@@ -215,6 +224,12 @@ class Router:
                 f"request id {accepted.request_id!r} is taken", request_id=accepted.request_id
             ) from None
         return replace(accepted, is_repeat=False)
+
+    async def _send(self, job: GenerateJob) -> None:
+        """Put the job on the bus, with its trace."""
+        about = genai.of_message("send", JOBS, job.request_id)
+        with tracing.held(f"send {JOBS}", about, kind="producer") as span:
+            await self._bus.jobs.publish(replace(job, traceparent=span.traceparent))
 
     async def _is_repeat(self, accepted: Accepted) -> bool:
         """Whether the job's idempotency key stands for this very request already.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hola.types import (
+    Backlog,
     DeadLetter,
     Delivery,
     GenerateEvent,
@@ -237,6 +238,10 @@ class JobQueue(Protocol):
 
     async def depth(self, tenant: str = "") -> int:
         """Jobs waiting or running; with `tenant` only that one's. Raises BusUnavailable."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """How the jobs of all tenants stand. Raises BusUnavailable."""
         ...
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:

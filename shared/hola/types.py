@@ -66,7 +66,7 @@ class GenerateJob:
     """One prompt, ready for the tokenizer: `prompt` text or, if not None, `prompt_token_ids`.
 
     Times are Unix nanoseconds; deadline 0 is none. `request_digest` says what the client asked for
-    where it came with an idempotency key.
+    where it came with an idempotency key, `traceparent` which trace it belongs to on the bus.
     """
 
     request_id: str
@@ -79,6 +79,7 @@ class GenerateJob:
     deadline_unix_ns: int = 0
     tenant: str = DEFAULT_TENANT
     request_digest: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,6 +363,15 @@ class Delivery:
     job: GenerateJob
     token: str
     attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How many jobs wait for a drafter, how many one has taken, how many were given up."""
+
+    waiting: int
+    taken: int
+    dead_letters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from hola.bus.streams import SEAL_ID, BusLimits
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
-from hola.types import DeadLetter, Delivery, GenerateJob
+from hola.types import Backlog, DeadLetter, Delivery, GenerateJob
 from hola.validate import check_tenant
 
 log = get_logger(__name__)
@@ -91,6 +91,13 @@ class MemoryJobs:
     async def depth(self, tenant: str = "") -> int:
         """Jobs waiting or running; with `tenant` only that one's."""
         return sum(tenant in ("", job.tenant) for job in self._store.jobs.values())
+
+    async def backlog(self) -> Backlog:
+        """How the jobs of all tenants stand."""
+        jobs = self._store.jobs.values()
+        taken = sum(job.is_pending for job in jobs)
+        dead = len(self._store.dead_letters)
+        return Backlog(waiting=len(jobs) - taken, taken=taken, dead_letters=dead)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The youngest jobs that were given up, youngest first."""

@@ -15,7 +15,7 @@ from hola.bus.streams import GROUP, PAYLOAD_FIELD, REASON_FIELD, TENANT_FIELD, p
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
-from hola.types import DeadLetter, Delivery, GenerateJob
+from hola.types import Backlog, DeadLetter, Delivery, GenerateJob
 from hola.validate import check_tenant
 
 FORGOTTEN_CONSUMER_S = 24 * 3600.0
@@ -43,6 +43,7 @@ class RedisJobs:
         self._ack = link.script(job_scripts.ACK)
         self._bury = link.script(job_scripts.BURY)
         self._depth = link.script(job_scripts.DEPTH)
+        self._backlog = link.script(job_scripts.BACKLOG)
         self._prune = link.script(job_scripts.PRUNE)
         self._is_pruned = False
 
@@ -111,6 +112,17 @@ class RedisJobs:
                 await self._link.call(lambda _: self._link.commands.xlen(keys.queue(tenant)))
             )
         return int(await self._link.call(lambda _: self._depth([keys.tenants], [keys.queues])))
+
+    async def backlog(self) -> Backlog:
+        """How the jobs of all tenants stand. Raises BusUnavailable."""
+        keys = self._link.keys
+        where, arguments = (
+            [keys.tenants, keys.dead_letters],
+            cast(list[Argument], [GROUP, keys.queues]),
+        )
+        found = await self._link.call(lambda _: self._backlog(where, arguments))
+        depth, taken, dead = (int(number) for number in found)
+        return Backlog(waiting=max(0, depth - taken), taken=taken, dead_letters=dead)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The youngest jobs that were given up, youngest first. Raises BusUnavailable."""

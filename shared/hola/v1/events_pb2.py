@@ -26,7 +26,7 @@ from hola.v1 import drafter_pb2 as hola_dot_v1_dot_drafter__pb2
 from hola.v1 import verifier_pb2 as hola_dot_v1_dot_verifier__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hola/v1/events.proto\x12\x07hola.v1\x1a\x15hola/v1/drafter.proto\x1a\x16hola/v1/verifier.proto\"A\n\x0bJobEnvelope\x12\x0f\n\x07version\x18\x01 \x01(\r\x12!\n\x03job\x18\x02 \x01(\x0b\x32\x14.hola.v1.GenerateJob\"V\n\x0cJournalEntry\x12\x0f\n\x07version\x18\x01 \x01(\r\x12%\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\x12\x0e\n\x06writer\x18\x03 \x01(\t\"f\n\x0eVerifierRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x32\n\x04info\x18\x03 \x01(\x0b\x32$.hola.v1.VerifierServiceInfoResponse\"M\n\rRegistryEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"3\n\x10\x43ompressionEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06job_id\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hola/v1/events.proto\x12\x07hola.v1\x1a\x15hola/v1/drafter.proto\x1a\x16hola/v1/verifier.proto\"V\n\x0bJobEnvelope\x12\x0f\n\x07version\x18\x01 \x01(\r\x12!\n\x03job\x18\x02 \x01(\x0b\x32\x14.hola.v1.GenerateJob\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\"V\n\x0cJournalEntry\x12\x0f\n\x07version\x18\x01 \x01(\r\x12%\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\x12\x0e\n\x06writer\x18\x03 \x01(\t\"f\n\x0eVerifierRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x32\n\x04info\x18\x03 \x01(\x0b\x32$.hola.v1.VerifierServiceInfoResponse\"M\n\rRegistryEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"3\n\x10\x43ompressionEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06job_id\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hola.v1.events_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOBENVELOPE']._serialized_start=80
-  _globals['_JOBENVELOPE']._serialized_end=145
-  _globals['_JOURNALENTRY']._serialized_start=147
-  _globals['_JOURNALENTRY']._serialized_end=233
-  _globals['_VERIFIERRECORD']._serialized_start=235
-  _globals['_VERIFIERRECORD']._serialized_end=337
-  _globals['_REGISTRYEVENT']._serialized_start=339
-  _globals['_REGISTRYEVENT']._serialized_end=416
-  _globals['_COMPRESSIONEVENT']._serialized_start=418
-  _globals['_COMPRESSIONEVENT']._serialized_end=469
+  _globals['_JOBENVELOPE']._serialized_end=166
+  _globals['_JOURNALENTRY']._serialized_start=168
+  _globals['_JOURNALENTRY']._serialized_end=254
+  _globals['_VERIFIERRECORD']._serialized_start=256
+  _globals['_VERIFIERRECORD']._serialized_end=358
+  _globals['_REGISTRYEVENT']._serialized_start=360
+  _globals['_REGISTRYEVENT']._serialized_end=437
+  _globals['_COMPRESSIONEVENT']._serialized_start=439
+  _globals['_COMPRESSIONEVENT']._serialized_end=490
 # @@protoc_insertion_point(module_scope)
