@@ -32,6 +32,11 @@ class Node:
     verifier: VerifierPort
     bus: Bus
     address: str
+    router_app: hola_router.app.RouterApp
+
+    def reload(self, settings: Settings) -> None:
+        """Take up what may change while it runs. Raises ConfigError; nothing has changed then."""
+        self.router_app.reload(settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,7 @@ async def open_node(
             verifier=verifier.port,
             bus=shared_bus,
             address=address,
+            router_app=router,
         )
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hola.compression.queue import CompressionQueue, Releases
 from hola.retrieval.ingest_job import IngestQueue, IngestReports
 from hola.types import (
+    Backlog,
     DeadLetter,
     Delivery,
     GenerateEvent,
@@ -239,6 +240,10 @@ class JobQueue(Protocol):
 
     async def depth(self, tenant: str = "") -> int:
         """Jobs waiting or running; with `tenant` only that one's. Raises BusUnavailable."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """How the jobs of all tenants stand. Raises BusUnavailable."""
         ...
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:

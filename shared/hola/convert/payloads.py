@@ -8,6 +8,7 @@ up to READER_VERSION and skips fields it does not know, so old and new services 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -47,14 +48,17 @@ M = TypeVar("M", bound=Versioned)
 
 def encode_job(job: GenerateJob) -> bytes:
     """Raises InvalidRequest or InvalidSampling when a value does not fit its wire type."""
-    return events_pb2.JobEnvelope(version=FIRST_VERSION, job=job_to_pb(job)).SerializeToString()
+    message = events_pb2.JobEnvelope(
+        version=FIRST_VERSION, job=job_to_pb(job), traceparent=job.traceparent
+    )
+    return message.SerializeToString()
 
 
 def decode_job(payload: bytes) -> GenerateJob:
     """Raises ProtocolViolation on bytes that are no envelope, a later version, or a bad job."""
     envelope = parse_payload(events_pb2.JobEnvelope, payload)
     try:
-        return job_from_pb(envelope.job)
+        return replace(job_from_pb(envelope.job), traceparent=envelope.traceparent)
     except InvalidRequest as wrong:
         raise ProtocolViolation(f"job: {wrong.message}", **wrong.details) from wrong
 

@@ -10,12 +10,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JobEnvelope(_message.Message):
-    __slots__ = ("version", "job")
+    __slots__ = ("version", "job", "traceparent")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     version: int
     job: _drafter_pb2.GenerateJob
-    def __init__(self, version: _Optional[int] = ..., job: _Optional[_Union[_drafter_pb2.GenerateJob, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, version: _Optional[int] = ..., job: _Optional[_Union[_drafter_pb2.GenerateJob, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class JournalEntry(_message.Message):
     __slots__ = ("version", "event", "writer")
