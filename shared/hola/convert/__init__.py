@@ -51,6 +51,7 @@ from hola.convert.payloads import (
     ingest_id_of,
     request_id_of,
 )
+from hola.convert.plan import plan_from_pb, plan_to_pb, retrieval_from_pb, retrieval_to_pb
 from hola.convert.retrieval import (
     answer_from_pb,
     answer_to_pb,
@@ -82,6 +83,10 @@ from hola.convert.services import (
 from hola.convert.session import (
     block_from_pb,
     block_to_pb,
+    check_request_from_pb,
+    check_request_to_pb,
+    checked_from_pb,
+    checked_to_pb,
     open_from_pb,
     open_to_pb,
     opened_from_pb,
@@ -103,6 +108,10 @@ __all__ = [
     "changes_to_pb",
     "chat_message_from_pb",
     "chat_message_to_pb",
+    "check_request_from_pb",
+    "check_request_to_pb",
+    "checked_from_pb",
+    "checked_to_pb",
     "decode_entry",
     "decode_ingest",
     "decode_job",
@@ -136,6 +145,8 @@ __all__ = [
     "open_to_pb",
     "opened_from_pb",
     "opened_to_pb",
+    "plan_from_pb",
+    "plan_to_pb",
     "question_from_pb",
     "question_to_pb",
     "request_digest",
@@ -144,6 +155,8 @@ __all__ = [
     "request_to_pb",
     "response_from_pb",
     "response_to_pb",
+    "retrieval_from_pb",
+    "retrieval_to_pb",
     "router_info_from_pb",
     "router_info_to_pb",
     "sampling_from_pb",
