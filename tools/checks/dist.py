@@ -130,9 +130,7 @@ def node(hola: Path, folder: Path) -> Iterator[str]:
         raise CheckFailed(f"hola node ended with {ended} on SIGTERM")
 
 
-def python_clients(
-    report: Report, folder: Path, wheel: Path, full: Path, address: str
-) -> None:
+def python_clients(report: Report, folder: Path, wheel: Path, full: Path, address: str) -> None:
     """The examples: with all of HOLA, with the stubs alone, with stubs of one's own."""
     examples = REPO / "examples"
     models = clean_env(HOLA_MODELS_DIR=str(REPO / "models"), HOLA_LOG_LEVEL="error")
