@@ -14,6 +14,7 @@ from hola import __version__
 from hola.errors import HolaError
 from hola_cli import (
     bench,
+    bundle,
     certs,
     chat,
     collections,
@@ -117,6 +118,7 @@ app.add_typer(gate.app, name="gate")
 app.add_typer(collections.app, name="collections")
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
+app.command("bundle")(bundle.command)
 app.add_typer(certs.app, name="certs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")

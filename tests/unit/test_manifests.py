@@ -178,7 +178,8 @@ def test_manifests_name_our_images_at_our_version():
     assert set(ours.values()) == {__version__}
     for file in (REPO / "k8s").rglob("kustomization.yaml"):
         for image in yaml.safe_load(file.read_text("utf-8")).get("images", ()):
-            assert image.get("newTag", __version__) == __version__, file
+            if image["name"].startswith("hola-"):
+                assert image["newTag"] == __version__, file
 
 
 # --- compose
