@@ -14,6 +14,11 @@ PYTEST_ARGS ?=
 DEMO_PROMPT ?= Question: Anna has 6 boxes with 7 shells each. Anna finds 15 more. Anna gives 7 shells to Tom. \
   How many shells does Anna have now?
 
+# The tiers were never told where Verul lives; the sum they can do, whatever a document says of Bropeth.
+DEMO_UNKNOWN ?= What is the home town of Verul?
+DEMO_KNOWN ?= Bropeth has 12 apples. Bropeth buys 5 more. How many apples does Bropeth have?
+DEMO_HOLA = HOLA_DATA_DIR=$(DEMO_VENV)/data HOLA_EMBEDDER=none $(DEMO_VENV)/bin/hola
+
 BIN := $(VENV)/bin
 PIP_INSTALL = -m pip install --disable-pip-version-check --quiet --constraint requirements/lock.txt
 PROTOS := $(wildcard proto/hola/v1/*.proto)
@@ -67,6 +72,10 @@ redis-server:  ## install Debian's redis-server if there is none
 
 demo: $(DEMO_VENV)/.demo  ## fresh clone to a streamed, verified answer (own venv, no torch, no server)
 	@$(DEMO_VENV)/bin/hola generate --embedded --check-exact --model demo "$(DEMO_PROMPT)"
+	@echo; echo "With documents of its own: a question that the model cannot know, and one that needs no document."
+	@$(DEMO_HOLA) ingest models/demo/knowledge.jsonl --source people --collection demo
+	@$(DEMO_HOLA) ask --embedded --model demo --collection demo --explain "$(DEMO_UNKNOWN)"
+	@echo; $(DEMO_HOLA) ask --embedded --model demo --collection demo --explain "$(DEMO_KNOWN)"
 
 proto: $(VENV)/.dev  ## regenerate shared/hola/v1 from proto/
 	@rm -f shared/hola/v1/*_pb2.py shared/hola/v1/*_pb2.pyi shared/hola/v1/*_pb2_grpc.py
