@@ -149,7 +149,8 @@ def add(
 
 
 def _store(models_dir: str | None) -> ModelStore:
-    return ModelStore.at(settings_for(FamilyOptions(models_dir=models_dir)).models_dir)
+    settings = settings_for(FamilyOptions(models_dir=models_dir))
+    return ModelStore.at(settings.models_dir, offline=settings.offline)
 
 
 def _read(store: ModelStore, name: str) -> Family | HolaError:
