@@ -346,7 +346,9 @@ class Job:
         return after, PassRow(name="repair", seconds=0.0, kld_mean=score)
 
     def built(self) -> Built:
-        """All passes, then the artifact with its report."""
+        """All passes in their order, then the artifact with its report."""
+        for name in ("text", "checkpoint_folder", "graph_folder", "known", "table", "allocation"):
+            getattr(self, name)
         codes, _ = self.codes
 
         def make(folder: Path) -> None:

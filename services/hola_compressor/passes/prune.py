@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from hola.compression.plan import Prune, Saliency
 from hola.errors import InvalidRequest, UnsupportedArchitecture
 from hola_compressor.passes.text import Row, batches, padded
+from hola_compressor.passes.training import draw, half_where_fast
 
 FFN = ("gate_proj", "up_proj", "down_proj")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -186,10 +187,11 @@ def _lora(model: Any, rows: Sequence[Row], seed: int) -> dict[str, Tensor]:
     order = random.Random(seed)
     found: dict[str, Tensor] = {}
     for _ in range(_STEPS):
-        ids, known = padded(order.sample(list(rows), min(_ROWS, len(rows))))
-        logits = adapted(input_ids=ids, use_cache=False).logits[:, :-1][known]
+        ids, known = draw(order, rows, _ROWS)
+        with half_where_fast():
+            logits = adapted(input_ids=ids, use_cache=False).logits[:, :-1][known]
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits, ids[:, 1:][known]).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(logits.float(), ids[:, 1:][known]).backward()  # type: ignore[no-untyped-call]
         for key, layer in _adapted_layers(adapted):
             now = _lora_saliency(layer)
             found[key] = _MEMORY * found.get(key, now) + (1 - _MEMORY) * now

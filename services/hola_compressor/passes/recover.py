@@ -9,11 +9,11 @@ from typing import Any
 import peft
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from hola.compression.plan import Recover
 from hola_compressor.passes.prune import ATTENTION, FFN
-from hola_compressor.passes.text import Row, padded
+from hola_compressor.passes.text import Row
+from hola_compressor.passes.training import answers, divergence, draw, half_where_fast
 
 
 def recovered(
@@ -42,13 +42,11 @@ def recovered(
     optimizer = torch.optim.AdamW(trained, lr=options.rate, weight_decay=0.0, betas=(0.9, 0.95))
     order = random.Random(seed)
     for step in range(options.steps):
-        ids, known = padded(order.sample(list(rows), min(options.rows, len(rows))))
-        with torch.no_grad():
-            wanted = teacher(input_ids=ids, use_cache=False).logits[:, :-1][known]
-        found = adapted(input_ids=ids, use_cache=False).logits[:, :-1][known]
-        loss = F.kl_div(
-            found.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="batchmean"
-        )
+        ids, known = draw(order, rows, options.rows)
+        wanted = answers(teacher, ids, known)
+        with half_where_fast():
+            found = adapted(input_ids=ids, use_cache=False).logits[:, :-1][known]
+        loss = divergence(found, wanted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
