@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hola.errors import InvalidRequest
+from hola.extras import check_installed
 from hola.models.store import ModelStore
 from hola_bench.report import Report
 
 DEFAULT_POINTS = (2.3, 2.6, 3.2, 4.2, 4.6, 4.9, 5.1, 8.1)
+_NEEDED = ("torch", "transformers", "onnxruntime_genai", "highspy", "peft")
 PARTS = ("pareto", "ablation", "prune", "draft")
 
 
@@ -35,11 +37,32 @@ class Options:
     seed: int = 0
     quick: bool = False
     work: str = ""
-    say: Callable[[str], None] = lambda _: None
+
+
+def parse_points(text: str) -> tuple[float, ...]:
+    """Bits per weight, separated by commas. Raises InvalidRequest."""
+    try:
+        points = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidRequest(f"points must be numbers, got {text!r}", field="points") from error
+    if not all(1 <= point <= 32 for point in points):
+        raise InvalidRequest(f"points must be 1 to 32 bits, got {text!r}", field="points")
+    return points
+
+
+def parse_parts(text: str) -> tuple[str, ...]:
+    """Parts of the benchmark, separated by commas. Raises InvalidRequest."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if unknown := sorted(set(parts) - set(PARTS)):
+        known = ", ".join(PARTS)
+        raise InvalidRequest(f"part {unknown[0]!r} is none of {known}", field="parts")
+    return parts
 
 
 def run(options: Options) -> Report:
     """Run the benchmark on one tier of a family. Raises what loading and compressing it raises."""
+    for module in _NEEDED:
+        check_installed(module, "compress")
     from hola_bench.compression.suite import Suite
 
     began = time.monotonic()

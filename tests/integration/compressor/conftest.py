@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hola.compression.plan import parse_plan
 
 BASE: dict[str, Any] = {
-    "bits": 7.0,
+    "bits": 12.0,
     "calibration": {"tokens": 1024, "train_tokens": 1024, "window": 48},
     "quantize": {"blocks": [32], "refine": 0, "symmetric": False},
     "repair": {"steps": 2, "rows": 4},
@@ -29,8 +30,19 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compress(checkpoint, tmp_path_factory) -> Callable[..., Any]:
-    """Run a plan, BASE with changes, in a directory of its own or the one given."""
+def graph(checkpoint, tmp_path_factory) -> Path:
+    """The checkpoint's export, made in this process: starting the builder takes seconds."""
+    from tests.support.tiny_models import export
+
+    return export(checkpoint, tmp_path_factory.mktemp("graph") / "fp32", "fp32")
+
+
+@pytest.fixture(scope="session")
+def compress(checkpoint, graph, tmp_path_factory) -> Callable[..., Any]:
+    """Run a plan, BASE with changes, in a directory of its own or the one given.
+
+    The pass that exports the graph is done already, unless something is pruned.
+    """
     import torch
 
     from hola_compressor.passes import run
@@ -42,6 +54,8 @@ def compress(checkpoint, tmp_path_factory) -> Callable[..., Any]:
         try:
             plan = parse_plan({**BASE, **changes})
             folder = work or tmp_path_factory.mktemp("job")
+            if not plan.prune.active and not (folder / "04-graph").exists():
+                shutil.copytree(graph, folder / "04-graph")
             built = run(plan, checkpoint, folder, progress=seen.append, cancelled=cancelled)
             return built, seen
         finally:

@@ -26,7 +26,7 @@ from hola.errors import (
 from hola_compressor.passes import estimate
 
 pytestmark = pytest.mark.torch
-STAGES = ["text", "graph", "measure", "allocate", "quantize", "repair", "export", "done"]
+STAGES = ["text", "measure", "allocate", "quantize", "repair", "export", "done"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -54,9 +54,8 @@ def test_progress_only_rises_and_names_every_pass(finished):
 
 def test_a_job_stopped_anywhere_ends_with_the_same_bytes(finished, compress, tmp_path):
     """Stopped after each pass in turn, in one directory, then run to its end."""
-    done, built, _ = finished
-    shutil.copytree(done / "04-graph", tmp_path / "04-graph")  # the builder takes seconds
-    for stage in STAGES[2:-1]:
+    _, built, _ = finished
+    for stage in STAGES[1:-1]:
         now: list[str] = []
         with pytest.raises(Cancelled):
             stop_at(stage, now, compress, tmp_path)
@@ -89,6 +88,7 @@ def test_another_plan_does_not_mix_with_what_is_there(finished, compress):
         compress(work, seed=5)
 
 
+@pytest.mark.timeout(300)
 def test_pruning_recovers_and_exports(compress, finished):
     built, seen = compress(prune={"ffn": 0.34, "kv_heads": 0.5}, repair={"steps": 0})
     config = json.loads((built.artifact / "genai_config.json").read_text())
@@ -169,7 +169,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def refused(folder: Path) -> type[Exception]:
-    with pytest.raises(ArtifactInvalid | ArtifactCorrupt | TokenizerMismatch) as caught:
+    with pytest.raises((ArtifactInvalid, ArtifactCorrupt, TokenizerMismatch)) as caught:
         estimate(parse_plan({"bits": 6}), folder)
     return caught.type
 
