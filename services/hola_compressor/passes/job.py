@@ -61,8 +61,7 @@ def run(
     cancelled: Callable[[], bool],
 ) -> Built:
     """See hola_compressor.passes.run."""
-    job = Job(plan, source, work, Clock(plan, progress, cancelled))
-    return job.built()
+    return Job(plan, source, work, Clock(plan, progress, cancelled)).built()
 
 
 class Job:

@@ -89,13 +89,41 @@ def test_another_plan_does_not_mix_with_what_is_there(finished, compress):
 
 
 @pytest.mark.timeout(300)
-def test_pruning_recovers_and_exports(compress, finished):
+def test_pruning_recovers_and_exports(compress):
     built, seen = compress(prune={"ffn": 0.34, "kv_heads": 0.5}, repair={"steps": 0})
     config = json.loads((built.artifact / "genai_config.json").read_text())
     assert config["model"]["decoder"]["num_key_value_heads"] == 1
     assert built.report.exactness.exact
     assert {"prune", "recover"} <= {progress.stage for progress in seen}
-    assert built.report.bytes < finished[1].report.bytes
+    columns = {row.kind: row.columns for row in built.report.tensors}
+    assert columns["down_proj"] == 64
+    assert columns["o_proj"] == 32
+
+
+def test_a_draft_is_measured_with_its_target(compress, graph, monkeypatch, tmp_path):
+    from hola.compression.plan import Prune
+
+    monkeypatch.setattr("hola_compressor.passes.draft_job.CANDIDATES", (Prune(),))
+    shutil.copytree(graph, tmp_path / "candidate-0" / "04-graph")
+    plan = {"objective": "draft", "draft_for": str(graph), "repair": {"steps": 0}}
+    built, seen = compress(tmp_path, **plan)
+    draft = built.report.draft
+    assert draft.target == graph.name
+    assert 0 <= draft.acceptance <= 1
+    assert draft.tokens_per_s > 0
+    assert seen[-1].done == 1.0
+    again, _ = compress(tmp_path, **plan)  # decided once
+    assert again.report == built.report
+
+
+def test_a_draft_with_another_tokenizer_is_refused(compress, graph, tmp_path):
+    from tests.support.tiny_models import write_tokenizer
+
+    other = tmp_path / "other"
+    shutil.copytree(graph, other)
+    write_tokenizer(other, merges=5)
+    with pytest.raises(TokenizerMismatch):
+        compress(objective="draft", draft_for=str(other))
 
 
 @pytest.mark.parametrize("saliency", ["magnitude", "wanda", "lora"])
