@@ -65,7 +65,7 @@ async def open_node(
         stack.push_async_callback(shared_bus.close)
         router = hola_router.app.build(settings, metrics, bus=shared_bus)
         await _open(stack, router)
-        verifier = hola_verifier.app.build(settings, metrics, target=parts.target)
+        verifier = hola_verifier.app.build(settings, metrics, target=parts.target, bus=shared_bus)
         await _open(stack, verifier)
         drafter = hola_drafter.app.build(
             settings, metrics, bus=shared_bus, verifier=verifier.port, model=parts.drafts

@@ -9,6 +9,7 @@ from typing import TypeVar
 from hola.errors import ProtocolViolation, SessionLost
 from hola.types import CancelSession, Done, DraftBlock, Open, VerifierRequest, VerifierResponse
 from hola_verifier.host import Session, VerifierHost
+from hola_verifier.hosts import Hosts
 
 T = TypeVar("T")
 _LAST_WORDS_S = 1.0
@@ -17,12 +18,13 @@ _LAST_WORDS_S = 1.0
 class SessionStream:
     """Answers one stream's messages. Whoever drives it calls `detach` when the stream is over."""
 
-    def __init__(self, host: VerifierHost) -> None:
-        self._host = host
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+        self._host: VerifierHost = hosts.current
         self._session: Session | None = None
         self._opening = False
         self._listening: asyncio.Timeout | None = None
-        host.door.enter(self)
+        hosts.door.enter(self)
 
     async def each(self, messages: AsyncIterable[T]) -> AsyncGenerator[T, None]:
         """The caller's messages as they come.
@@ -68,6 +70,7 @@ class SessionStream:
                 if self._opening:
                     raise ProtocolViolation("Open was sent before: one session per stream")
                 self._opening = True
+                self._host = self._hosts.choose(message)
                 self._session, opened = await self._host.open(self, message)
                 return opened
             case CancelSession():

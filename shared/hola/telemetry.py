@@ -55,11 +55,8 @@ class Metrics:
         self.draining = Gauge(
             "hola_verifier_draining", "1 while it hands its sessions over", **where
         )
-        # compressor
-        self.compressions = Counter(
-            "hola_compressions", "Ended compression jobs", ["outcome"], **where
-        )
-        # drafter and router
+        # compressor, drafter and router
+        self.compressions = Counter("hola_compressions", "Ended jobs", ["outcome"], **where)
         self.requests = Counter("hola_requests", "Ended requests", ["service", "outcome"], **where)
         self.active_requests = Gauge(
             "hola_active_requests", "Requests running now", ["service"], **where
