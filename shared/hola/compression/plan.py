@@ -20,7 +20,7 @@ from hola.compression.devices import DEVICES, DeviceProfile
 from hola.errors import InvalidRequest
 from hola.extras import require
 
-BITS = (2, 4, 8)
+BITS = (2, 3, 4, 5, 6, 8)
 BLOCKS = (32, 64, 128)
 UNQUANTIZED = 16
 SELF_WRITTEN = "self"
@@ -93,9 +93,12 @@ class Recover:
 class Quantize:
     """Choices the allocator has for each tensor.
 
-    `bits` may hold 16: that tensor stays half precision. `asymmetric` adds zero points.
+    `bits` are widths on disk; the kernel has 2, 4 and 8, and wider ones are unpacked to the next
+    of these when the graph is loaded. 16: that tensor stays half precision. `asymmetric` adds
+    zero points.
     `compensate` spreads each column's rounding error over the columns still to be rounded
     (GPTQ, arXiv 2210.17323). `accuracy_level` 4 multiplies in 8-bit integers, 0 in fp32.
+    `refine` is how often damages are measured again with all tensors quantized, and allocated anew.
     """
 
     bits: tuple[int, ...] = (*BITS, UNQUANTIZED)
@@ -104,15 +107,21 @@ class Quantize:
     asymmetric: bool = True
     compensate: bool = True
     accuracy_level: int = 4
+    refine: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """Training of scales and zero points by KL to the original; `steps` 0 leaves it out."""
+    """Training of scales, and of `codes` too, by KL to the original; `steps` 0 leaves it out.
+
+    `rate` is the largest change per step: of a scale as a share of it, of a code in codes times 10.
+    Training the codes takes 16 bytes of memory per parameter, the scales alone 1 to 2.
+    """
 
     steps: int = 200
-    rate: float = 1e-3
-    rows: int = 8
+    rate: float = 2e-3
+    rows: int = 16
+    codes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +320,7 @@ def _check(plan: Plan) -> None:
         ("recover.rank", plan.recover.rank, 1, 1024),
         ("recover.rate", plan.recover.rate, 1e-8, 1.0),
         ("recover.rows", plan.recover.rows, 1, 4096),
+        ("quantize.refine", plan.quantize.refine, 0, 16),
         ("repair.steps", plan.repair.steps, 0, 10**6),
         ("repair.rate", plan.repair.rate, 1e-8, 1.0),
         ("repair.rows", plan.repair.rows, 1, 4096),
