@@ -73,6 +73,7 @@ def _pareto(report: Report) -> Figure | None:
         axes.set_xlabel("MiB on disk")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
+        axes.margins(0.12)
     if min([own.kld_mean, *(point.kld_mean for point in points)]) > 0:
         left.set_yscale("log")
     right.axhline(own.original_perplexity, color=GREY, ls=":", label="original")
@@ -118,6 +119,7 @@ def _passes(report: Report) -> Figure | None:
     colours = [BLUE if row.kept else GREY for row in rows]
     bars = axes.bar([row.name for row in rows], [row.kld_mean or 0 for row in rows], color=colours)
     axes.bar_label(bars, fmt="%.3g", fontsize=8)
+    axes.margins(y=0.12)
     axes.set_ylabel("KL, nats/token")
     figure.suptitle("After each pass (grey: dropped, since it did not help)")
     return figure
@@ -138,6 +140,7 @@ def _tasks(report: Report) -> Figure | None:
         axes.bar_label(bars, fmt="%.0f", fontsize=8)
     names = [f"{row.task}\n({row.metric}, {row.questions})" for row in report.tasks]
     axes.set_xticks(list(places), names, fontsize=8)
+    axes.margins(y=0.12)
     axes.set_ylabel("right answers, %")
     axes.legend(fontsize=8)
     figure.suptitle("Tasks before and after")
@@ -157,6 +160,7 @@ def _draft(report: Report) -> Figure | None:
     speeds = [row.plain_tokens_per_s, row.tokens_per_s]
     bars = right.bar(["target alone", "with this draft"], speeds, color=[GREY, BLUE])
     right.bar_label(bars, fmt="%.3g", fontsize=8)
+    right.margins(y=0.12)
     right.set_ylabel("tokens/s")
     figure.suptitle(f"As a draft of {row.target}, {row.draft_tokens} tokens a block")
     return figure

@@ -32,36 +32,36 @@ from tests.support.tiny_models import write_tokenizer
 Status = grpc.StatusCode
 
 
-def nothing(_: Path) -> None:
+def nothing(_family: Path) -> None:
     """The models as they are."""
 
 
-def pickled(models: Path) -> None:
-    (models / "tiny/target/model.safetensors").unlink()
-    (models / "tiny/target/pytorch_model.bin").write_bytes(b"\x80\x04K\x00.")
+def pickled(family: Path) -> None:
+    (family / "target/model.safetensors").unlink()
+    (family / "target/pytorch_model.bin").write_bytes(b"\x80\x04K\x00.")
 
 
-def cut_off(models: Path) -> None:
-    file = models / "tiny/target/model.safetensors"
+def cut_off(family: Path) -> None:
+    file = family / "target/model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
 
 
-def no_header(models: Path) -> None:
-    (models / "tiny/target/model.safetensors").write_bytes(b"\xff" * 30)
+def no_header(family: Path) -> None:
+    (family / "target/model.safetensors").write_bytes(b"\xff" * 30)
 
 
-def no_checkpoint(models: Path) -> None:
-    (models / "tiny/target/config.json").unlink()
+def no_checkpoint(family: Path) -> None:
+    (family / "target/config.json").unlink()
 
 
-def other_tokenizer(models: Path) -> None:
+def other_tokenizer(family: Path) -> None:
     """A family of the default name whose tokenizer is another one."""
-    write_source_family(models, "tiny-lobi")
+    other = write_source_family(family.parent, f"{family.name}-lobi").path
     for tier in ("draft", "target"):
-        write_tokenizer(models / "tiny-lobi" / tier, merges=3)
+        write_tokenizer(other / tier, merges=3)
     write_manifest(
-        models / "tiny-lobi",
-        name="tiny-lobi",
+        other,
+        name=other.name,
         target=TierSource(name="target", path="target"),
         ladder=[TierSource(name="draft", path="draft")],
     )
@@ -146,21 +146,25 @@ REFUSED: list[tuple[str, Callable[[Path], None], dict[str, Any], type[HolaError]
 
 async def test_what_is_refused_and_how(tmp_path: Path) -> None:
     """One service for all of them: it goes on after each."""
-    for number, (what, spoil, changes, kind, code) in enumerate(REFUSED):
-        folder = tmp_path / str(number)
-        write_source_family(folder / "models")
-        spoil(folder / "models")
-        async with running_compressor(folder) as client:
-            values: dict[str, Any] = {"model": "tiny", "plan_json": plan_json(), **changes}
+    for number, (_, spoil, *_) in enumerate(REFUSED):
+        family = write_source_family(tmp_path / "models", f"f{number}").path
+        spoil(family)
+    async with running_compressor(tmp_path) as client:
+        for number, (what, _, changes, kind, code) in enumerate(REFUSED):
+            values: dict[str, Any] = {"model": f"f{number}", "plan_json": plan_json(), **changes}
             with pytest.raises(HolaError) as raised:
                 await client.submit(JobRequest(**values))
-        error = raised.value
-        assert type(error) is kind, f"{what}: {error!r}"
-        assert code_of(error) is code, what
-        if kind is BudgetInfeasible:
-            assert error.details["smallest_bytes"] == str(passes_child.SMALLEST)
-        if kind in (MemoryBudgetExceeded, NoDiskSpace):
-            assert int(error.details["needed_bytes"]) > int(error.details["available_bytes"])
+            check(what, raised.value, kind, code)
+
+
+def check(what: str, error: HolaError, kind: type[HolaError], code: Status) -> None:
+    """The error is of its class and status, and has the numbers it should name."""
+    assert type(error) is kind, f"{what}: {error!r}"
+    assert code_of(error) is code, what
+    if kind is BudgetInfeasible:
+        assert error.details["smallest_bytes"] == str(passes_child.SMALLEST)
+    if kind in (MemoryBudgetExceeded, NoDiskSpace):
+        assert int(error.details["needed_bytes"]) > int(error.details["available_bytes"])
 
 
 ENDS: list[tuple[int, type[HolaError], str]] = [

@@ -81,6 +81,14 @@ class Site:
                     return status
                 await asyncio.sleep(0.02)
 
+    async def ended(self, bus: Bus, job: CompressionJob) -> JobStatus:
+        """The job's last status."""
+        while True:
+            status = await bus.compression.status(job.tenant, job.job_id)
+            if status.state.ended:
+                return status
+            await asyncio.sleep(0.05)
+
 
 async def outlive(site: Site, job: CompressionJob, kills: int, longest_s: float) -> JobStatus:
     """Submit a job, kill its workers, let the last one finish it."""
@@ -91,8 +99,7 @@ async def outlive(site: Site, job: CompressionJob, kills: int, longest_s: float)
         for _ in range(kills):
             killed += await site.life(bus, job, longest_s)
         async with running_service(site.module, **site.settings()), asyncio.timeout(PATIENCE_S):
-            while not (status := await bus.compression.status(job.tenant, job.job_id)).state.ended:
-                await asyncio.sleep(0.05)
+            status = await site.ended(bus, job)
     finally:
         await bus.close()
     assert killed == kills, f"the job was done after {killed} kills: give it more to do"
