@@ -19,6 +19,7 @@ from hola_cli import (
     certs,
     chat,
     collections,
+    compress,
     config,
     dead_letters,
     doctor,
@@ -115,6 +116,7 @@ app.command("resume")(requests.resume)
 app.command("cancel")(requests.cancel)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")
+app.command("compress")(compress.command)
 app.add_typer(embedder.app, name="embedder")
 app.command("ingest")(ingest.command)
 app.command("search")(search.command)
