@@ -60,6 +60,8 @@ async def open_node(
     metrics = metrics or Metrics()
     parts = parts or Parts()
     settings = settings.model_copy(update={"bus": bus, "listen": listen})
+    if not listen:  # nobody can send files here; those of others' jobs are not ours to look at
+        settings = settings.model_copy(update={"ingest_jobs": 0})
     async with AsyncExitStack() as stack:
         shared_bus = await bus_from(settings)
         stack.push_async_callback(shared_bus.close)

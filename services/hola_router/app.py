@@ -19,7 +19,9 @@ from hola_router.gate import Gate
 from hola_router.generate import Router
 from hola_router.judge import Judge
 from hola_router.knowledge import Knowledge
+from hola_router.library import Library
 from hola_router.planner import Planner
+from hola_router.retrieval import Retrieval
 from hola_router.servicer import RouterServicer
 from hola_router.tenants import tenants_from
 
@@ -42,6 +44,7 @@ class RouterApp:
         self._check = check
         self._opened = AsyncExitStack()
         self._router: Router | None = None
+        self._retrieval: Retrieval | None = None
         self._server: RpcServer | None = None
 
     @property
@@ -52,6 +55,13 @@ class RouterApp:
         return self._router
 
     @property
+    def retrieval(self) -> Retrieval:
+        """The collections, after `open`."""
+        if self._retrieval is None:
+            raise RuntimeError("the router is not open")
+        return self._retrieval
+
+    @property
     def address(self) -> str:
         """Where it serves, after `start`."""
         return "" if self._server is None else self._server.address
@@ -60,7 +70,8 @@ class RouterApp:
     def services(self) -> tuple[RpcService, ...]:
         """What to serve, after `open`."""
         add = router_pb2_grpc.add_RouterServiceServicer_to_server
-        return (RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router)),)
+        router = RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router))
+        return (router, self.retrieval.service(self.router.plan))
 
     async def open(self) -> None:
         """Connect to the bus.
@@ -71,6 +82,9 @@ class RouterApp:
         settings = self._settings
         catalogue = Catalogue(self._store, settings.model)
         bus = self._bus or await self._open_bus()
+        self._retrieval = Retrieval(settings, self._metrics, bus)
+        self._opened.push_async_callback(self._retrieval.close)
+        self._retrieval.start()
         self._router = Router(
             bus=bus,
             catalogue=catalogue,
@@ -81,7 +95,7 @@ class RouterApp:
                 queue_limit=settings.queue_limit,
                 kv_share=settings.kv_share,
             ),
-            planner=self._planner(catalogue, bus),
+            planner=self._planner(catalogue, bus, self._retrieval.library),
             metrics=self._metrics,
         )
         self._opened.push_async_callback(self._router.close)
@@ -108,13 +122,13 @@ class RouterApp:
         """Free what `open` opened. Idempotent."""
         await self._opened.aclose()
 
-    def _planner(self, catalogue: Catalogue, bus: Bus) -> Planner:
+    def _planner(self, catalogue: Catalogue, bus: Bus, library: Library) -> Planner:
         """Nothing of it is loaded or reached before a request asks for retrieval."""
         settings = self._settings
         check = self._check or self._open_check(bus)
-        knowledge, judge = Knowledge(settings), Judge(settings, check)
-        self._opened.push_async_callback(knowledge.close)
+        judge = Judge(settings, check)
         self._opened.push_async_callback(judge.close)
+        knowledge = Knowledge(library.store, library.embedder, timeout_s=settings.rpc_timeout_s)
         return Planner(
             catalogue,
             knowledge,

@@ -101,6 +101,21 @@ class Settings(BaseSettings):
         gt=0,
         description="milliseconds that reading retrieved passages may take, unless a request says",
     )
+    ingest_mb: int = Field(1024, ge=1, description="MiB of files that one ingest call may send")
+    ingest_files: int = Field(10_000, ge=1, description="files that one ingest call may send")
+    ingest_file_mb: int = Field(
+        64, ge=1, description="MiB of one file over the wire, unpacked; JSON lines may have more"
+    )
+    ingest_inline_mb: int = Field(
+        4, ge=0, description="MiB above which an ingest call becomes a job and is answered at once"
+    )
+    ingest_calls: int = Field(2, ge=1, description="ingest calls of a tenant at a time at a router")
+    ingest_jobs: int = Field(
+        1, ge=0, description="ingest jobs a router runs at a time; 0: none, others on its folder do"
+    )
+    ingest_spool_mb: int = Field(
+        4096, ge=1, description="MiB that files of ingests may take until they are done"
+    )
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where engines run; auto: the best one available"

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hola.retrieval.ingest_job import IngestQueue, IngestReports
 from hola.types import (
     DeadLetter,
     Delivery,
@@ -376,6 +377,13 @@ class Bus(Protocol):
 
     @property
     def notices(self) -> Notices: ...
+
+    @property
+    def ingest_reports(self) -> IngestReports: ...
+
+    def ingests(self, place: str) -> IngestQueue:
+        """The ingests whose spools lie in one data folder (hola.retrieval.spool.place_of)."""
+        ...
 
     async def ping(self) -> None:
         """Raises BusUnavailable."""

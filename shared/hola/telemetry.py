@@ -81,9 +81,19 @@ class Metrics:
         self.first_token_seconds = Histogram(
             "hola_first_token_seconds", "From acceptance to the first token", **timed
         )
-        self._add_retrieval(where, timed)
+        self._retrieval(where, timed)
 
-    def _add_retrieval(self, where: dict[str, Any], timed: dict[str, Any]) -> None:
+    def _retrieval(self, where: dict[str, Any], timed: dict[str, Any]) -> None:
+        self.search_seconds = Histogram("hola_search_seconds", "Time of a search", **timed)
+        self.ingests = Counter(
+            "hola_ingests", "Ended ingests: done, failed, cancelled, lost", ["outcome"], **where
+        )
+        self.ingested_documents = Counter(
+            "hola_ingested_documents", "Documents by outcome", ["outcome"], **where
+        )
+        self.active_ingests = Gauge(
+            "hola_active_ingests", "Ingests under way here: call, job", ["kind"], **where
+        )
         self.retrieval_plans = Counter(
             "hola_retrieval_plans",
             "Requests that asked for retrieval, by depth",
@@ -95,6 +105,9 @@ class Metrics:
         )
         self.retrieval_gate_seconds = Histogram(
             "hola_retrieval_gate_seconds", "Time of a draft answer and its check", **timed
+        )
+        self.ingest_spool_bytes = Gauge(
+            "hola_ingest_spool_bytes", "Files of ingests that have not ended, bytes", **where
         )
 
 

@@ -168,13 +168,13 @@ class MemoryBackend:
         self._now += seconds
 
     async def add_job(self, payload: bytes) -> None:
-        self._store.add_job("default", payload)
+        self._store.queue.put("default", payload)
 
     async def dead_letters(self) -> list[tuple[bytes, str]]:
-        return [(each.payload, each.reason) for each in self._store.dead_letters.values()]
+        return [(each.payload, each.reason) for each in self._store.queue.dead_letters.values()]
 
     async def tenants(self) -> set[str]:
-        return set(self._store.turns.order({}))
+        return set(self._store.queue.turns.order({}))
 
     async def add_record(self, address: str, payload: bytes) -> None:
         self._store.records[address] = (payload, self._now + PATIENCE_S)

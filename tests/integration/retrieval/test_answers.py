@@ -10,12 +10,14 @@ import pytest
 import pytest_asyncio
 
 from hola.errors import (
+    EmptyPrompt,
     HolaError,
     InvalidRequest,
     StoreCorrupt,
     UnknownCollection,
     UnknownRequest,
 )
+from hola.rpc.retrieval_client import RetrievalClient
 from hola.rpc.router_client import RouterClient
 from hola.security.api_keys import new_key
 from hola.types import (
@@ -236,3 +238,32 @@ async def test_a_question_longer_than_the_context_is_told_so(acme: RouterClient)
     failure = terminal(events)
     assert isinstance(failure, Failure)
     assert failure.reason == "PROMPT_TOO_LONG"
+
+
+async def test_a_plan_alone_is_that_of_the_answer_and_queues_nothing(
+    system: Answering, acme: RouterClient
+) -> None:
+    chosen = system.settings.model_copy(update={"token": ACME.text})
+    library = RetrievalClient(system.app.address, chosen)
+    before = (await acme.info()).tenant_requests
+    plan = await library.plan(asked(UNKNOWN, retrieval=WITH))
+    assert (await acme.info()).tenant_requests <= before, "others may have ended meanwhile"
+    answered = plan_of(await collect(acme.generate(asked(UNKNOWN, retrieval=WITH))))
+    assert (plan.depth, plan.citations) == (answered.depth, answered.citations)
+    assert plan.signals == answered.signals
+    off = await library.plan(asked(UNKNOWN))
+    assert (off.depth, off.reasons) == (RetrievalPlan.NONE, ("retrieval is off",))
+    with pytest.raises(UnknownCollection):
+        await library.plan(asked(UNKNOWN, retrieval=RetrievalParams(collections=("nope",))))
+    with pytest.raises(EmptyPrompt):
+        await library.plan(GenerateRequest(prompt="raw", retrieval=WITH))
+    await library.close()
+
+
+async def test_nobody_plans_on_another_tenants_collection(system: Answering) -> None:
+    chosen = system.settings.model_copy(update={"token": OTHER.text})
+    library = RetrievalClient(system.app.address, chosen)
+    secret = RetrievalParams(collections=("secret",))
+    with pytest.raises(UnknownCollection):
+        await library.plan(asked(UNKNOWN, retrieval=secret))
+    await library.close()

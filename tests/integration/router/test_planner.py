@@ -30,6 +30,7 @@ from hola.types import (
 from hola_router.catalogue import Catalogue
 from hola_router.judge import Judge
 from hola_router.knowledge import Knowledge
+from hola_router.library import OneEmbedder
 from hola_router.planner import Planned, Planner
 from tests.support.answers import REPO, SUM, UNKNOWN, asked, document_of, knowledge
 from tests.support.retrieval import WordEmbedder, vectors_of
@@ -110,8 +111,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             data_dir=str(tmp_path), models_dir=str(REPO / "models"), embedder="none", **settings
         )
         store = SqliteStore(tmp_path)
-        knowledge, judge = Knowledge(chosen, store), Judge(chosen, check)
-        closing.extend([knowledge, judge, store])
+        knowledge, judge = Knowledge(store, OneEmbedder(lambda: None)), Judge(chosen, check)
+        closing.extend([judge, store])
         family = catalogue(ModelStore(REPO / "models"), "demo")
         planner = Planner(
             family,
@@ -341,7 +342,7 @@ async def test_a_store_that_is_down_is_waited_for_by_nobody(
     desk = start()
     await desk.fill(*knowledge(3))
     down = Down(tmp_path)
-    desk.planner._knowledge = Knowledge(Settings(embedder="none"), down)
+    desk.planner._knowledge = Knowledge(down, OneEmbedder(lambda: None))
     params = replace(LIGHT, mode=mode)
     with pytest.raises(StoreUnavailable):
         await desk.plan(asked(UNKNOWN, retrieval=params))
