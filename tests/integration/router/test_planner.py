@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hola.bus.memory import MemoryBus
 from hola.checking import Checked, CheckRequest
 from hola.config import Settings
 from hola.errors import ArtifactInvalid, StoreUnavailable, VerifierUnavailable
@@ -28,6 +29,7 @@ from hola.types import (
     VerifierInfo,
 )
 from hola_router.catalogue import Catalogue
+from hola_router.generate import Router
 from hola_router.judge import Judge
 from hola_router.knowledge import Knowledge
 from hola_router.library import OneEmbedder
@@ -351,3 +353,22 @@ async def test_a_store_that_is_down_is_waited_for_by_nobody(
     assert planned.plan.notes == ("the store is away",)
     assert planned.plan.mode is mode
     await down.close()
+
+
+async def test_a_job_that_is_taken_over_has_the_same_passages(start: Start) -> None:
+    desk = start()
+    await desk.fill(*knowledge(3))
+    bus = MemoryBus()
+    router = Router(bus=bus, catalogue=desk.catalogue, detach_grace_s=1000, planner=desk.planner)
+    accepted = await router.accept(asked(UNKNOWN, retrieval=LIGHT))
+    first = await bus.jobs.take("a", timeout_s=5)
+    assert first is not None
+    await bus.jobs.release("a", first)
+    second = await bus.jobs.take("b", timeout_s=5)
+    assert second is not None
+    assert second.job == first.job == accepted.job
+    assert second.job.plan is not None
+    assert second.job.plan.citations[0].text in second.job.prompt
+    assert second.job.lookup_texts
+    await router.close()
+    await bus.close()
