@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hola.types import Citation, DepthWeight, Plan, RetrievalMode, RetrievalPlan
 from hola_cli.explain import explanation, source_lines
 
@@ -23,7 +25,7 @@ PLAN = Plan(
     mode=RetrievalMode.AUTO,
     reasons=("it pays",),
     notes=("bm25 alone",),
-    signals={"q_words": 7.0},
+    signals={"q_words": 7.0, "q_digit": 0.0},
     judged_by=("question",),
     weights=(DepthWeight(depth=RetrievalPlan.LIGHT, gain=0.5, helps=0.6, cost_ms=40.0, net=0.498),),
     citations=(KEPT,),
@@ -48,7 +50,7 @@ def test_everything_is_said():
         "  note: bm25 alone",
         "judged by: question",
         "  light: gain +0.500, helps 0.60, costs 40 ms, net +0.498",
-        "signals: q_words 7",
+        "signals that are not 0: q_words 7",
         "passages: 12 of at most 100 prompt tokens",
         "  kept [1] manual.pdf, page 7 (Manual) in work, bm25 3.21, 12 tokens, characters"
         " 0-20 40-60, 2 sentences left out: fit the question too little",
@@ -56,6 +58,12 @@ def test_everything_is_said():
         "time: search 0.0 ms, gate 0.0 ms; the target reads at 1.50 ms per prompt token,"
         " measured by the verifier",
     ]
+
+
+def test_a_long_list_of_cuts_is_cut():
+    lines = list(explanation(replace(PLAN, cuts=(CUT,) * 12)))
+    assert sum(line.startswith("  cut other.md") for line in lines) == 8
+    assert "  cut 4 more (--json has them)" in lines
 
 
 def test_nothing_retrieved_is_short():
