@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hola.config import Settings
 from hola.engines import load_engine
 from hola.engines.tokenizer import load_tokenizer
 from hola.models.family import Family
@@ -22,13 +23,24 @@ from hola.models.prompt import render_chat
 from hola.ports import Engine, Tokenizer
 from hola.retrieval.chunking import chunk_document, digest_of
 from hola.retrieval.context.select import SelectOptions, select_context
+from hola.retrieval.embedder import OnnxEmbedder, open_embedder
 from hola.retrieval.gate.draft import check_answer, draft_answer
+from hola.retrieval.gate.held import held_signals
 from hola.retrieval.gate.model import Gate
 from hola.retrieval.gate.place import GATE_FILE
 from hola.retrieval.gate.policy import Depth
 from hola.retrieval.gate.question import question_signals
+from hola.retrieval.retriever import Retriever
 from hola.retrieval.sqlite_store import SqliteStore
-from hola.retrieval.types import Block, ChunkedDocument, Document, Passage, Query
+from hola.retrieval.types import (
+    Block,
+    ChunkedDocument,
+    Document,
+    Passage,
+    Query,
+    SearchMode,
+    Vector,
+)
 from hola.types import ChatMessage
 from hola_bench.report import Number, rounded
 from hola_bench.retrieval.gate_demo import Fact, says
@@ -39,11 +51,15 @@ CANDIDATES = 5
 MAX_ANSWER_TOKENS = 32
 # What adaptive retrieval may put into the prompt, about two people's facts.
 BUDGET_TOKENS = 96
+# Above it the target is not asked: what it could say would hardly change the decision.
+SURE_GAIN = 0.85
+# Facts that are asked, spread over the half that the gate was not fitted on.
+ASKED = 240
 NEVER, PAPER, ADAPTIVE = "never", "paper's code (20 words, no digit)", "adaptive"
 _EXTRA_RATE = 0.05
 _PAPER_WORDS = 20
 # Fitted facts by which the share of unknown ones is told.
-_UNKNOWN_SAMPLE = 240
+_UNKNOWN_SAMPLE = 120
 Progress = Callable[[int], None]
 
 
@@ -67,6 +83,7 @@ class Asker:
     drafter: Engine
     gate: Gate
     store: SqliteStore
+    retriever: Retriever
     threshold: float = 0.0
     frame: SelectOptions = field(default_factory=lambda: SelectOptions(frame=lambda passage: ""))
 
@@ -87,30 +104,45 @@ class Asker:
         return await self.always(fact, KS[0])
 
     async def adaptive(self, fact: Fact) -> Outcome:
-        """The gate's word on whether, sentences within a budget where it says yes."""
+        """A lexical look, the gate's word on whether, sentences within a budget where it says yes.
+
+        The target's check is asked for only where the drafter's answer, held against what the look
+        found, leaves it open.
+        """
         began = perf_counter()
-        if self.gain(fact) <= self.threshold:
+        found = await self.store.search(TENANT, NAME, Query(text=fact.question, k=CANDIDATES))
+        if self.gain(fact, found) <= self.threshold:
             return self._answer(fact, [], began)
         context = select_context(
             fact.question,
-            await self._search(fact, CANDIDATES),
+            found,
             count_tokens=self._count,
             budget_tokens=BUDGET_TOKENS,
             options=self.frame,
         )
         return self._answer(fact, [kept.text for kept in context.passages], began)
 
-    def gain(self, fact: Fact) -> float:
-        """What the gate expects of a light retrieval, by the drafter's answer and the target's
-        check of it."""
+    def gain(self, fact: Fact, found: Sequence[Passage]) -> float:
+        """What the gate expects of putting passages into the prompt."""
         prompt = self._prompt(fact.question)
         draft = draft_answer(self.drafter, prompt)
+        answer = self.tokenizer.decode(draft.tokens)
         signals = question_signals(fact.question, self.gate.words) | draft.signals
+        signals |= held_signals(fact.question, answer, found)
+        gain = self.gate.judge(signals).estimates[Depth.LIGHT].gain
+        if gain > SURE_GAIN:
+            return gain
         signals |= check_answer(self.target, prompt, draft.tokens)
         return self.gate.judge(signals).estimates[Depth.LIGHT].gain
 
+    async def look(self, fact: Fact) -> float:
+        """The gate's word on a fact, as `adaptive` comes to it."""
+        query = Query(text=fact.question, k=CANDIDATES)
+        return self.gain(fact, await self.store.search(TENANT, NAME, query))
+
     async def _search(self, fact: Fact, k: int) -> tuple[Passage, ...]:
-        return await self.store.search(TENANT, NAME, Query(text=fact.question, k=k))
+        """As `hola search` does: hybrid where there is an embedder."""
+        return (await self.retriever.search(TENANT, NAME, fact.question, k=k)).passages
 
     def _answer(self, fact: Fact, passages: Sequence[str], began: float) -> Outcome:
         lead = "".join(f"Passage: {passage}\n" for passage in passages)
@@ -128,18 +160,27 @@ class Asker:
 
 
 def measure_asking(
-    family: Family, facts: Sequence[Fact], *, threads: int, progress: Progress = lambda done: None
+    family: Family,
+    facts: Sequence[Fact],
+    settings: Settings,
+    *,
+    progress: Progress = lambda done: None,
 ) -> tuple[dict[str, Number], dict[str, Any]]:
-    """Ask every second person's facts in every way, one way after the other for each fact.
+    """Ask facts of every second person in every way, one way after the other for each fact.
 
     The gate that comes with the family was fitted on the other people's. Its threshold is the one
     at which it retrieves for five points more than the target does not know, as the fitted half
-    has it. Nothing where the family has no gate.
+    has it. Raises what opening the embedder or a tier raises; nothing where there is no gate.
     """
     if not (family.path / GATE_FILE).is_file():
         return {}, {"demo_asking": "the family has no gate"}
-    fitted, asked = halves(facts)
-    return asyncio.run(_measure(family, facts, fitted, asked, threads, progress))
+    return asyncio.run(_measure(family, facts, settings, progress))
+
+
+def asked_of(facts: Sequence[Fact]) -> list[Fact]:
+    """The facts that are asked: at most ASKED, of people the gate was not fitted on."""
+    _, others = halves(facts)
+    return others[:: max(len(others) // ASKED, 1)][:ASKED]
 
 
 def halves(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
@@ -150,30 +191,33 @@ def halves(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
 
 
 async def _measure(
-    family: Family,
-    facts: Sequence[Fact],
-    fitted: Sequence[Fact],
-    asked: Sequence[Fact],
-    threads: int,
-    progress: Progress,
+    family: Family, facts: Sequence[Fact], settings: Settings, progress: Progress
 ) -> tuple[dict[str, Number], dict[str, Any]]:
+    fitted, _ = halves(facts)
+    asked = asked_of(facts)
+    embedder = open_embedder(settings)
     with tempfile.TemporaryDirectory(prefix="hola-bench-") as folder, ExitStack() as stack:
         store = SqliteStore(Path(folder))
         try:
-            await _fill(store, facts)
+            await fill(store, facts, embedder)
             asker = Asker(
                 family=family,
                 tokenizer=load_tokenizer(family.target.path),
-                target=stack.enter_context(loaded(family.target.path, threads)),
-                drafter=stack.enter_context(loaded(family.ladder[-1].path, threads)),
+                target=stack.enter_context(loaded(family.target.path, settings.threads)),
+                drafter=stack.enter_context(loaded(family.ladder[-1].path, settings.threads)),
                 gate=Gate.load(family.path / GATE_FILE),
                 store=store,
+                retriever=Retriever(store, embedder),
             )
             rate = await _choose_threshold(asker, fitted, asked)
             outcomes = await _ask_all(asker, asked, progress)
         finally:
             await store.close()
-    return _report(outcomes, rate)
+            if embedder is not None:
+                await embedder.close()
+    headline, details = _report(outcomes, rate)
+    mode = SearchMode.HYBRID if embedder else SearchMode.BM25
+    return headline, details | {"demo_search": f"always: {mode}; adaptive: {SearchMode.BM25}"}
 
 
 def chat_tokens(family: Family, tokenizer: Tokenizer, text: str) -> list[int]:
@@ -188,16 +232,23 @@ def loaded(path: Path, threads: int) -> Iterator[Engine]:
         yield engine
 
 
-async def _fill(store: SqliteStore, facts: Sequence[Fact]) -> None:
-    """A document for each person, as `hola ingest` would cut it; without vectors."""
-    await store.create(TENANT, NAME)
+async def fill(store: SqliteStore, facts: Sequence[Fact], embedder: OnnxEmbedder | None) -> None:
+    """A document for each person, as `hola ingest` would cut it."""
+    vectors: dict[str, Vector] = {}
+    if embedder is None:
+        await store.create(TENANT, NAME)
+    else:
+        await store.create(TENANT, NAME, embedder=embedder.id, dimensions=embedder.dimensions)
     people = {fact.entity: fact.passage for fact in facts}
     documents = []
     for entity, passage in people.items():
         document = Document(source=entity, title=entity, blocks=(Block(text=passage),))
         chunks = chunk_document(document)
         documents.append(ChunkedDocument(source=entity, digest=digest_of(chunks), chunks=chunks))
-    await store.put(TENANT, NAME, documents)
+        if embedder is not None:
+            rows = await embedder.embed([chunk.embedded_text for chunk in chunks])
+            vectors |= {chunk.id: row for chunk, row in zip(chunks, rows, strict=True)}
+    await store.put(TENANT, NAME, documents, vectors)
 
 
 async def _choose_threshold(asker: Asker, fitted: Sequence[Fact], asked: Sequence[Fact]) -> float:
@@ -207,7 +258,7 @@ async def _choose_threshold(asker: Asker, fitted: Sequence[Fact], asked: Sequenc
     sample = fitted[:: max(len(fitted) // _UNKNOWN_SAMPLE, 1)]
     unknown = 1 - float(np.mean([(await asker.never(fact)).right for fact in sample]))
     rate = min(unknown + _EXTRA_RATE, 1.0)
-    asker.threshold = float(np.quantile([asker.gain(fact) for fact in asked], 1 - rate))
+    asker.threshold = float(np.quantile([await asker.look(fact) for fact in asked], 1 - rate))
     return rate
 
 

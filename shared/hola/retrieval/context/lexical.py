@@ -56,7 +56,7 @@ def stem(word: str) -> str:
     size = len(word)
     if size > 4 and word.endswith("ies"):
         return word[:-3] + "y"
-    for ending, least in (("ing", 6), ("ed", 5), ("es", 4), ("s", 4), ("e", 5)):
+    for ending, least in (("ing", 6), ("ed", 5), ("es", 4), ("s", 4), ("e", 4)):
         if size >= least and word.endswith(ending) and not word.endswith("ss"):
             return word[: -len(ending)]
     return word
