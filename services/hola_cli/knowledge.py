@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from hola.config import Settings, load_settings
-from hola.retrieval.data_dir import open_store
 from hola.retrieval.embedder import OnnxEmbedder, open_embedder
 from hola.retrieval.ports import DocumentStore
+from hola.retrieval.store_from import store_from
 from hola.retrieval.types import DEFAULT_COLLECTION
 from hola.types import DEFAULT_TENANT
 from hola_cli.options import WHERE
@@ -91,7 +91,7 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[DocumentStore, OnnxE
     """
     embedder = open_embedder(settings)
     try:
-        store = open_store(settings)
+        store = store_from(settings)
         try:
             yield store, embedder
         finally:
