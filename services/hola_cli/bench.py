@@ -157,7 +157,7 @@ def retrieval(
     models_dir: ModelsDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Index a test set in the embedded store and measure what is found, and how fast.
+    """Index a test set in a document store and measure what is found, and how fast.
 
     HOLA ships no such set; SciFact or any other of BEIR's will do. Without an embedder BM25 alone
     is measured. The median query time is that of the default search.
@@ -185,6 +185,9 @@ def retrieval(
         alpha=what.alpha,
         repeats=what.repeats,
         seed=what.seed,
+        store=what.store,
+        store_key_file=settings.store_key_file,
+        insecure=settings.insecure,
     )
     _show(registry.run("retrieval", options), json)
 

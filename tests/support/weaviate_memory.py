@@ -36,6 +36,13 @@ class Stored:
     id: UUID
     properties: dict[str, Any]
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    _words: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def words(self, name: str) -> Counter[str]:
+        """How often each word stands in a `whitespace` property."""
+        if name not in self._words:
+            self._words[name] = Counter(str(self.properties.get(name, "")).split())
+        return self._words[name]
 
 
 Shard = dict[UUID, Stored]
@@ -119,10 +126,7 @@ class Memory:
             raise Refused(f"property {searched} has no searchable index")
         settings = self.definitions[name]["invertedIndexConfig"]["bm25"]
         k1, b = settings["k1"], settings["b"]
-        words = {
-            id_: Counter(str(stored.properties.get(searched, "")).split())
-            for id_, stored in self.shard(name, tenant).items()
-        }
+        words = {id_: stored.words(searched) for id_, stored in self.shard(name, tenant).items()}
         lengths = {id_: sum(counts.values()) for id_, counts in words.items()}
         mean = sum(lengths.values()) / max(len(lengths), 1)
         scores: dict[UUID, float] = {}

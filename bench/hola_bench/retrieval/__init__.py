@@ -1,20 +1,23 @@
-"""`hola bench retrieval`: how well and how fast the embedded store finds what answers a query."""
+"""`hola bench retrieval`: how well and how fast a document store finds what answers a query."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from hola.config import Settings
+from hola.errors import HolaError
 from hola.retrieval.embedder import OnnxEmbedder, open_embedder
 from hola.retrieval.ports import DocumentStore
 from hola.retrieval.retriever import Retriever
-from hola.retrieval.sqlite_store import SqliteStore
+from hola.retrieval.store_from import SQLITE, store_from
 from hola.retrieval.types import DEFAULT_ALPHA, ChunkedDocument, Fusion, SearchMode, Vector
 from hola_bench.report import Number, Report, rounded, spread
 from hola_bench.retrieval.beir import TestSet, read_set
@@ -23,7 +26,7 @@ from hola_bench.retrieval.gate_report import run_gate
 from hola_bench.retrieval.gate_rows import gate_files
 from hola_bench.retrieval.measures import ndcg, recall
 
-TENANT, NAME = "bench", "set"
+TENANT = "bench"
 DEPTH = 100
 _BATCH = 256
 _BM25, _HYBRID = "bm25", f"hybrid, {Fusion.RELATIVE}"
@@ -43,6 +46,7 @@ class Options:
     family `model` knows: `repeats` times with `trees` trees.
 
     `embedder` names an installed one; where it is "none" or not there, BM25 alone is measured.
+    `store` is a HOLA_STORE, with its key file, and `insecure` HOLA_INSECURE.
     """
 
     data: str
@@ -55,6 +59,9 @@ class Options:
     repeats: int = REPEATS
     trees: int = TREES
     seed: int = 0
+    store: str = SQLITE
+    store_key_file: str = ""
+    insecure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +88,7 @@ class Ranking:
 
 
 def run(options: Options) -> Report:
-    """Index the set in a temporary folder and ask every query.
+    """Index the set in a collection of its own, ask every query, and drop it.
 
     Raises ArtifactInvalid for the set or the embedder, and what opening an embedder raises.
     """
@@ -95,22 +102,31 @@ def run(options: Options) -> Report:
             threads=options.threads,
         )
     asked = read_set(Path(options.data), options.split)
-    settings = Settings(
-        models_dir=options.models_dir, embedder=options.embedder, threads=options.threads
-    )
     with tempfile.TemporaryDirectory(prefix="hola-bench-") as folder:
-        return asyncio.run(_measure(asked, Path(folder), settings, options.alpha))
+        settings = Settings(
+            models_dir=options.models_dir,
+            embedder=options.embedder,
+            threads=options.threads,
+            data_dir=folder,
+            store=options.store,
+            store_key_file=options.store_key_file,
+            insecure=options.insecure,
+        )
+        return asyncio.run(_measure(asked, settings, options.alpha))
 
 
-async def _measure(asked: TestSet, folder: Path, settings: Settings, alpha: float) -> Report:
+async def _measure(asked: TestSet, settings: Settings, alpha: float) -> Report:
     embedder = open_embedder(settings)
-    store = SqliteStore(folder)
+    store = store_from(settings)
+    name = f"set-{uuid.uuid4().hex}"
     try:
-        facts = await _index(store, embedder, asked)
+        facts = await _index(store, name, embedder, asked)
         retriever = Retriever(store, embedder)
-        names = list(_RANKINGS) if embedder else [_BM25]
-        rankings = [await _rank(retriever, asked, name, alpha) for name in names]
+        kinds = list(_RANKINGS) if embedder else [_BM25]
+        rankings = [await _rank(retriever, name, asked, kind, alpha) for kind in kinds]
     finally:
+        with suppress(HolaError):  # what went wrong before is worth more
+            await store.drop(TENANT, name)
         await store.close()
         if embedder is not None:
             await embedder.close()
@@ -134,23 +150,23 @@ def _headline(rankings: Mapping[str, Ranking]) -> dict[str, Number]:
 
 
 async def _index(
-    store: DocumentStore, embedder: OnnxEmbedder | None, asked: TestSet
+    store: DocumentStore, name: str, embedder: OnnxEmbedder | None, asked: TestSet
 ) -> Mapping[str, Any]:
     """Embed and write every document; what it took."""
     if embedder is None:
-        await store.create(TENANT, NAME)
+        await store.create(TENANT, name)
     else:
-        await store.create(TENANT, NAME, embedder=embedder.id, dimensions=embedder.dimensions)
+        await store.create(TENANT, name, embedder=embedder.id, dimensions=embedder.dimensions)
     embed_s = write_s = 0.0
     for start in range(0, len(asked.documents), _BATCH):
         batch = asked.documents[start : start + _BATCH]
         began = perf_counter()
         vectors = await _embed(embedder, batch) if embedder else {}
         embedded = perf_counter()
-        await store.put(TENANT, NAME, batch, vectors)
+        await store.put(TENANT, name, batch, vectors)
         embed_s += embedded - began
         write_s += perf_counter() - embedded
-    held = await store.collection(TENANT, NAME)
+    held = await store.collection(TENANT, name)
     return {
         "set": asked.name,
         "documents": held.documents,
@@ -168,23 +184,25 @@ async def _embed(embedder: OnnxEmbedder, documents: Sequence[ChunkedDocument]) -
     return {chunk.id: vector for chunk, vector in zip(chunks, vectors, strict=True)}
 
 
-async def _rank(retriever: Retriever, asked: TestSet, name: str, alpha: float) -> Ranking:
+async def _rank(
+    retriever: Retriever, name: str, asked: TestSet, kind: str, alpha: float
+) -> Ranking:
     """Ask every query twice: DEPTH results for quality, then ten against the clock."""
-    mode, fusion = _RANKINGS[name]
+    mode, fusion = _RANKINGS[kind]
     gains_found, recalls, times = [], [], []
     for query_id, text in asked.queries.items():
         deep = await retriever.search(
-            TENANT, NAME, text, k=DEPTH, mode=mode, alpha=alpha, fusion=fusion
+            TENANT, name, text, k=DEPTH, mode=mode, alpha=alpha, fusion=fusion
         )
         began = perf_counter()
-        await retriever.search(TENANT, NAME, text, k=10, mode=mode, alpha=alpha, fusion=fusion)
+        await retriever.search(TENANT, name, text, k=10, mode=mode, alpha=alpha, fusion=fusion)
         times.append((perf_counter() - began) * 1e3)
         ranked = [passage.source for passage in deep.passages]
         gains_found.append(ndcg(ranked, asked.gains[query_id]))
         recalls.append(recall(ranked, asked.gains[query_id], DEPTH))
     count = len(asked.queries)
     return Ranking(
-        name=name,
+        name=kind,
         ndcg10=sum(gains_found) / count,
         recall100=sum(recalls) / count,
         query_ms=times,
