@@ -15,7 +15,6 @@ from weaviate.proto.v1 import (
     batch_pb2,
     properties_pb2,
     search_get_pb2,
-    tenants_pb2,
     weaviate_pb2_grpc,
 )
 
@@ -40,7 +39,7 @@ class Died(Exception):
 
 
 class Service(weaviate_pb2_grpc.WeaviateServicer):
-    """The five calls that the adapter makes."""
+    """The calls that the adapter makes."""
 
     def __init__(self, memory: Memory, gate: Gate) -> None:
         self._memory = memory
@@ -56,15 +55,6 @@ class Service(weaviate_pb2_grpc.WeaviateServicer):
             return aggregate_pb2.AggregateReply(single_result=single)
 
         return await self._answer("Aggregate", context, count)
-
-    async def TenantsGet(self, request, context):
-        def tenants() -> tenants_pb2.TenantsGetReply:
-            names = self._memory.tenants(request.collection)
-            active = tenants_pb2.TENANT_ACTIVITY_STATUS_ACTIVE
-            found = [tenants_pb2.Tenant(name=name, activity_status=active) for name in names]
-            return tenants_pb2.TenantsGetReply(tenants=found)
-
-        return await self._answer("TenantsGet", context, tenants)
 
     async def BatchObjects(self, request, context):
         async def write() -> batch_pb2.BatchObjectsReply:

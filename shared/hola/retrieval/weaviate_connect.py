@@ -17,7 +17,7 @@ import httpx
 import weaviate
 from grpc_health.v1 import health_pb2
 from weaviate.auth import Auth
-from weaviate.config import AdditionalConfig, Timeout
+from weaviate.config import AdditionalConfig, GrpcConfig, Timeout
 from weaviate.connect import ConnectionParams
 from weaviate.exceptions import UnexpectedStatusCodeError
 
@@ -31,6 +31,8 @@ _GRPC_PORT = 50051
 _PREFIX = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _HEALTH = "/grpc.health.v1.Health/Check"
 _CLIENT_LOGGER = "weaviate-client"
+# The client reads proxies from the environment but not what they are not for, such as localhost.
+_NO_PROXY = [("grpc.enable_http_proxy", 0)]
 _SHOWN_CHARS = 300
 _REFUSED = {401, grpc.StatusCode.UNAUTHENTICATED}
 _SILENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -43,7 +45,7 @@ T = TypeVar("T")
 class WeaviateAddress:
     """Where a server's REST and gRPC ports are, and what our collections' names begin with there.
 
-    `secure`: both are TLS with the system's authorities. `local`: only this machine reaches it.
+    `secure`: both are TLS, with certificates of public authorities.
     """
 
     host: str
@@ -131,18 +133,22 @@ class WeaviateConnection:
 
     async def _connected(self) -> weaviate.WeaviateAsyncClient:
         async with self._lock:
-            if self._closed:
-                raise StoreUnavailable("the document store is closed")
+            self._check_open()
             if self._client is None:
                 client = self._new_client()
                 try:
                     await client.connect()
                     await self._reach_grpc()
+                    self._check_open()
                 except BaseException:
                     await client.close()
                     raise
                 self._client = client
             return self._client
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the document store is closed")
 
     def _new_client(self) -> weaviate.WeaviateAsyncClient:
         # It logs objects that were not taken, with all their text.
@@ -161,7 +167,9 @@ class WeaviateConnection:
             ),
             auth_client_secret=Auth.api_key(key) if key else None,
             additional_config=AdditionalConfig(
-                timeout=Timeout(query=limit, insert=limit, init=limit), trust_env=False
+                timeout=Timeout(query=limit, insert=limit, init=limit),
+                trust_env=False,
+                grpc_config=GrpcConfig(channel_options=_NO_PROXY),
             ),
             # They would ask the package index for a newer client.
             skip_init_checks=True,
@@ -172,9 +180,10 @@ class WeaviateConnection:
         where = self.address
         target = f"{_bracketed(where.grpc_host)}:{where.grpc_port}"
         if where.secure:
-            channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials())
+            keys = grpc.ssl_channel_credentials()
+            channel = grpc.aio.secure_channel(target, keys, options=_NO_PROXY)
         else:
-            channel = grpc.aio.insecure_channel(target)
+            channel = grpc.aio.insecure_channel(target, options=_NO_PROXY)
         async with channel:
             check = channel.unary_unary(
                 _HEALTH,

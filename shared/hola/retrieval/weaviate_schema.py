@@ -214,7 +214,7 @@ def entry_of(found: Found, tenant: str) -> Entry:
     facts = Collection(
         tenant=tenant,
         name=_text(properties, "name"),
-        embedder=_text(properties, "embedder"),
+        embedder=_text(properties, "embedder", or_else=""),
         dimensions=_whole(properties.get("dimensions"), "dimensions"),
     )
     return Entry(facts, _text(properties, "shard"))
@@ -248,6 +248,11 @@ def document_of(found: Found) -> StoredDocument:
     )
 
 
+def source_of(found: Found) -> str:
+    """The source of a document's object. Raises StoreCorrupt."""
+    return _text(_properties(found), "source")
+
+
 def chunk_object(chunk: Chunk, stems: str, vector: Vector | None) -> DataObject[Any, Any]:
     """What is written for a chunk; its page is the documents'."""
     return DataObject(
@@ -265,9 +270,8 @@ def chunk_object(chunk: Chunk, stems: str, vector: Vector | None) -> DataObject[
 def chunk_in(found: Found) -> Chunk:
     """The chunk in an object, without a page. Raises StoreCorrupt."""
     properties = _properties(found)
-    names = ("text", "title", "heading")
-    text, title, heading = (_text(properties, name) for name in names)
-    return Chunk(text=text, title=title, heading=heading)
+    title, heading = (_text(properties, name, or_else="") for name in ("title", "heading"))
+    return Chunk(text=_text(properties, "text"), title=title, heading=heading)
 
 
 def vector_in(found: Found) -> Vector | None:
@@ -280,8 +284,8 @@ def _properties(found: Found) -> Mapping[str, Any]:
     return found.properties or {}
 
 
-def _text(properties: Mapping[str, Any], name: str) -> str:
-    value = properties.get(name)
+def _text(properties: Mapping[str, Any], name: str, *, or_else: str | None = None) -> str:
+    value = properties.get(name, or_else)
     if not isinstance(value, str):
         raise _corrupt(name)
     return value

@@ -31,6 +31,7 @@ from hola.retrieval.weaviate_schema import (
     document_object,
     document_of,
     source_key,
+    source_of,
     vector_in,
 )
 
@@ -94,13 +95,20 @@ class WeaviateShard:
         self, *, prefix: str = "", after: str = "", limit: int
     ) -> list[StoredDocument]:
         """Up to `limit` documents with a prefix that come after a source, in order."""
-        conditions: list[FilterReturn] = []
-        if after:
-            conditions.append(Filter.by_property("key").greater_than(source_key(after)))
-        if prefix:
-            conditions.append(Filter.by_property("key").like(f"{source_key(prefix)}*"))
-        wanted = Filter.all_of(conditions) if conditions else None
+        wanted = _in_range(prefix, after)
         return await self._some_documents(wanted, limit, in_order=True)
+
+    async def sources_from(self, *, prefix: str, after: str, limit: int) -> tuple[str, ...]:
+        """The sources of `documents_from`."""
+        answer = await self._documents(
+            lambda held: held.query.fetch_objects(
+                filters=_in_range(prefix, after),
+                limit=limit,
+                sort=Sort.by_property("key"),
+                return_properties=["source"],
+            )
+        )
+        return tuple(source_of(one) for one in answer.objects)
 
     async def documents_with(self, chunks: Sequence[str]) -> AsyncIterator[StoredDocument]:
         """Every document that names one of these chunks; one may come several times."""
@@ -108,9 +116,7 @@ class WeaviateShard:
             naming = Filter.by_property("chunks").contains_any(list(part))
             after = ""
             while True:
-                wanted = naming
-                if after:
-                    wanted &= Filter.by_property("key").greater_than(source_key(after))
+                wanted = naming & _after(after) if after else naming
                 found = await self._some_documents(wanted, BATCH_IDS, in_order=True)
                 for one in found:
                     yield one
@@ -241,6 +247,18 @@ class WeaviateShard:
             return work(client.collections.use(name).with_tenant(self._shard))
 
         return await self._connection.call(request)
+
+
+def _in_range(prefix: str, after: str) -> FilterReturn | None:
+    """Documents with a prefix that come after a source; None for all."""
+    conditions = [_after(after)] if after else []
+    if prefix:
+        conditions.append(Filter.by_property("key").like(f"{source_key(prefix)}*"))
+    return Filter.all_of(conditions) if conditions else None
+
+
+def _after(source: str) -> FilterReturn:
+    return Filter.by_property("key").greater_than(source_key(source))
 
 
 async def _delete_many(held: CollectionAsync[Any, Any], wanted: FilterReturn) -> None:

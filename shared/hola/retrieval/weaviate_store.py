@@ -131,12 +131,11 @@ class WeaviateStore:
     ) -> tuple[str, ...]:
         """See DocumentStore."""
         check_page(limit)
-        found = await self._on(
+        return await self._on(
             tenant,
             name,
-            lambda shard, _: shard.documents_from(prefix=prefix, after=after, limit=limit),
+            lambda shard, _: shard.sources_from(prefix=prefix, after=after, limit=limit),
         )
-        return tuple(document.source for document in found)
 
     async def known(self, tenant: str, name: str, chunk_ids: Sequence[str]) -> set[str]:
         """See DocumentStore. Chunks that a write left behind when it was cut short are known."""
