@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +26,7 @@ from hola.rpc.channel import parse_address
 
 FORM = "weaviate://HOST[:PORT][/PREFIX][?grpc=[HOST:]PORT] or weaviates://..."
 DEFAULT_PREFIX = "Hola"
+OLDEST = (1, 29)  # counts over gRPC, and vectors in the form that is sent
 _PORTS = {"weaviate": 8080, "weaviates": 443}
 _GRPC_PORT = 50051
 _PREFIX = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
@@ -103,13 +104,14 @@ def parse_weaviate(text: str) -> WeaviateAddress:
 class WeaviateConnection:
     """Connects at the first call; every call has a deadline and raises StoreUnavailable alone.
 
-    A key that was refused is read anew from its file for the next call.
+    A request whose key is refused is sent again if its file holds another one by now.
     """
 
     def __init__(self, address: WeaviateAddress, *, key_file: str, timeout_s: float) -> None:
         """Nothing is reached yet. `key_file` "": no key is shown."""
         self.address = address
         self._key_file = key_file
+        self._key = ""
         self._timeout_s = timeout_s
         self._lock = asyncio.Lock()
         self._client: weaviate.WeaviateAsyncClient | None = None
@@ -117,6 +119,14 @@ class WeaviateConnection:
 
     async def call(self, work: Callable[[weaviate.WeaviateAsyncClient], Awaitable[T]]) -> T:
         """The result of one request. Raises StoreUnavailable, ConfigError for a bad key file."""
+        try:
+            return await self._once(work)
+        except StoreUnavailable as error:
+            if _status(error) not in _REFUSED or self._read_key() == self._key:
+                raise
+        return await self._once(work)
+
+    async def _once(self, work: Callable[[weaviate.WeaviateAsyncClient], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
                 client = self._client or await self._connected()
@@ -138,6 +148,7 @@ class WeaviateConnection:
                 client = self._new_client()
                 try:
                     await client.connect()
+                    self._check_version(await client.get_meta())
                     await self._reach_grpc()
                     self._check_open()
                 except BaseException:
@@ -154,7 +165,7 @@ class WeaviateConnection:
         # It logs objects that were not taken, with all their text.
         logging.getLogger(_CLIENT_LOGGER).setLevel(logging.CRITICAL)
         where = self.address
-        key = self._read_key()
+        key = self._key = self._read_key()
         limit = self._timeout_s
         return weaviate.WeaviateAsyncClient(
             ConnectionParams.from_params(
@@ -174,6 +185,17 @@ class WeaviateConnection:
             # They would ask the package index for a newer client.
             skip_init_checks=True,
         )
+
+    def _check_version(self, meta: Mapping[str, object]) -> None:
+        """Raises StoreUnavailable for a server whose messages are not those used here."""
+        version = str(meta.get("version"))
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
+            raise StoreUnavailable(
+                f"Weaviate at {self.address} is {version[:20]!r}, and"
+                f" {'.'.join(map(str, OLDEST))} or newer is needed",
+                store=self.address,
+            )
 
     async def _reach_grpc(self) -> None:
         """Raises StoreUnavailable where REST answers and gRPC does not."""

@@ -285,6 +285,12 @@ async def test_a_server_of_something_else_is_unusable(server, open_store, answer
     assert len(caught.value.message) < 500
 
 
+async def test_a_server_that_is_too_old_is_told_so(open_store, monkeypatch):
+    monkeypatch.setattr("tests.support.weaviate.VERSION", "1.28.9")
+    with pytest.raises(StoreUnavailable, match=r"is '1\.28\.9', and 1\.29 or newer is needed"):
+        await open_store().collections(T)
+
+
 @pytest.fixture
 def key_file(tmp_path):
     file = tmp_path / "key"
@@ -307,15 +313,17 @@ async def test_a_key_is_shown_and_a_wrong_or_missing_one_is_said(server, open_st
     assert "wrong-key" not in error.value.message
 
 
-async def test_a_key_that_was_changed_is_read_again(server, open_store, key_file, monkeypatch):
+async def test_a_key_that_was_changed_costs_no_call(server, open_store, key_file, monkeypatch):
     server.keys = True
     store = open_store(key_file=str(key_file))
     await store.create(T, NAME)
     monkeypatch.setattr("tests.support.weaviate.API_KEY", "new-key")
     with pytest.raises(StoreUnavailable, match="refuses the key"):
         await store.collection(T, NAME)
-    key_file.write_text("new-key")
-    assert (await store.collection(T, NAME)).documents == 0
+    for key in ("new-key", "newer-key"):
+        monkeypatch.setattr("tests.support.weaviate.API_KEY", key)
+        key_file.write_text(key)
+        assert (await store.put(T, NAME, [TEA])).documents == 1
 
 
 async def test_a_key_without_the_right_to_write_is_said(server, open_store, key_file):
