@@ -13,10 +13,12 @@ from typer.core import TyperGroup
 from hola import __version__
 from hola.errors import HolaError
 from hola_cli import (
+    ask,
     bench,
     certs,
     chat,
     collections,
+    config,
     dead_letters,
     doctor,
     embedder,
@@ -29,6 +31,7 @@ from hola_cli import (
     requests,
     search,
     serve,
+    top,
 )
 from hola_cli.trouble import line_of
 
@@ -104,6 +107,7 @@ def hola(
 
 
 app.command("generate")(generate.command)
+app.command("ask")(ask.command)
 app.command("chat")(chat.command)
 app.command("node")(serve.command)
 app.command("resume")(requests.resume)
@@ -115,6 +119,8 @@ app.command("ingest")(ingest.command)
 app.command("search")(search.command)
 app.add_typer(gate.app, name="gate")
 app.add_typer(collections.app, name="collections")
+app.add_typer(config.app, name="config")
+app.command("top")(top.command)
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
 app.add_typer(certs.app, name="certs")

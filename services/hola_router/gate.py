@@ -50,6 +50,10 @@ class Gate:
         """Requests of all tenants that may wait or run."""
         return self._queue_limit
 
+    def reload(self, tenants: Tenants, kv_share: float) -> None:
+        """From now on these limits."""
+        self._tenants, self._kv_share = tenants, kv_share
+
     def limits(self, tenant: str) -> TenantLimits:
         """What one tenant may use."""
         return self._tenants.limits(tenant)

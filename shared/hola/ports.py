@@ -9,7 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hola.compression.queue import CompressionQueue, Releases
+from hola.retrieval.ingest_job import IngestQueue, IngestReports
 from hola.types import (
+    Backlog,
     DeadLetter,
     Delivery,
     GenerateEvent,
@@ -239,6 +242,10 @@ class JobQueue(Protocol):
         """Jobs waiting or running; with `tenant` only that one's. Raises BusUnavailable."""
         ...
 
+    async def backlog(self) -> Backlog:
+        """How the jobs of all tenants stand. Raises BusUnavailable."""
+        ...
+
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The youngest jobs that were given up, youngest first."""
         ...
@@ -376,6 +383,19 @@ class Bus(Protocol):
 
     @property
     def notices(self) -> Notices: ...
+
+    @property
+    def ingest_reports(self) -> IngestReports: ...
+
+    def ingests(self, place: str) -> IngestQueue:
+        """The ingests whose spools lie in one data folder (hola.retrieval.spool.place_of)."""
+        ...
+
+    @property
+    def compression(self) -> CompressionQueue: ...
+
+    @property
+    def releases(self) -> Releases: ...
 
     async def ping(self) -> None:
         """Raises BusUnavailable."""

@@ -30,8 +30,9 @@ def data(tmp_path):
 @pytest.mark.torch
 def test_every_ranking_is_measured_with_an_embedder(data):
     source = write_encoder(data / "source")
-    add_embedder(ModelStore(data / "models"), "minilm", str(source), progress=lambda _: None)
-    report = run(Options(data=str(data), models_dir=str(data / "models"), threads=1))
+    models = data / "models"
+    add_embedder(ModelStore(models), "minilm", str(source), progress=lambda _: None)
+    report = run(Options(data=(str(data),), models_dir=str(models), threads=1))
     assert list(report.headline) == ["ndcg10_bm25", "ndcg10_hybrid", "query_ms_p50"]
     assert report.headline["ndcg10_bm25"] == 1.0
     rankings = [row["ranking"] for row in report.details["rankings"]]
@@ -40,7 +41,10 @@ def test_every_ranking_is_measured_with_an_embedder(data):
 
 
 def test_a_server_is_measured_and_left_as_it_was(data):
+    models = str(data / "models")
     with weaviate_beside() as server:
-        report = run(Options(data=str(data), embedder="none", store=server.url))
+        report = run(
+            Options(data=(str(data),), models_dir=models, embedder="none", store=server.url)
+        )
         assert server.memory.tenants("HolaChunk") == []
     assert (report.headline["ndcg10_bm25"], report.details["documents"]) == (1.0, 5)
