@@ -40,13 +40,13 @@ help:  ## this list
 $(VENV)/.dev: pyproject.toml requirements/lock.txt
 	$(call make-venv,$(VENV))
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,auth]'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,weaviate,auth]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.dev
 	@echo "Installing what the model tests compare with (torch, transformers) into $(VENV) ..."
 	@$(BIN)/python $(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
-	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,auth,test-models]'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,weaviate,auth,test-models]'
 	@touch $@
 
 $(DEMO_VENV)/.demo: pyproject.toml requirements/lock.txt

@@ -184,6 +184,9 @@ def retrieval(
         alpha=what.alpha,
         repeats=what.repeats,
         seed=what.seed,
+        store=what.store,
+        store_key_file=settings.store_key_file,
+        insecure=settings.insecure,
     )
     _show(registry.run("retrieval", options), json)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hola.retrieval.store_from import SQLITE
 from hola.retrieval.types import DEFAULT_ALPHA
 
 SeedOption = Annotated[
@@ -180,6 +181,15 @@ class RetrievalOptions:
         float,
         typer.Option("--alpha", metavar="A", min=0, max=1, help="Dense share of a hybrid score."),
     ] = DEFAULT_ALPHA
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="`sqlite` or `weaviate://host:port`, with HOLA_STORE_KEY_FILE; the set goes into"
+            " a collection of its own there, and is dropped.",
+        ),
+    ] = SQLITE
     repeats: Annotated[
         int,
         typer.Option("--repeats", metavar="N", min=1, help="Ways to fold a gate set, averaged."),

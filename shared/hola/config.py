@@ -96,6 +96,15 @@ class Settings(BaseSettings):
     data_dir: str = Field(
         "", description="folder of document collections; empty: ~/.local/share/hola/data"
     )
+    store: str = Field(
+        "sqlite",
+        min_length=1,
+        description="documents: sqlite (files in HOLA_DATA_DIR),"
+        " weaviate://host:port?grpc=50051 or weaviates://",
+    )
+    store_key_file: str = Field(
+        "", description="file: API key for HOLA_STORE, read at each connection"
+    )
     embedder: str = Field(
         "minilm",
         min_length=1,
