@@ -101,9 +101,6 @@ class Router:
                 accepted = replace(accepted, is_repeat=await self._is_repeat(accepted))
                 if not accepted.is_repeat:
                     await self._admit(accepted)
-                    self._metrics.gate_decisions.labels(
-                        "retrieval", accepted.plan.name.lower()
-                    ).inc()
                 return await self._publish(accepted)
         except HolaError as error:
             self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
