@@ -84,6 +84,20 @@ class SpeedOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TracingOptions:
+    """What `hola bench tracing` times."""
+
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", metavar="N", min=1, help="Interleaved requests of each kind."),
+    ] = 40
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=2, help="Most tokens per request.")
+    ] = 96
+    seed: SeedOption = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChaosOptions:
     """What `hola bench chaos` does to a fleet."""
 
