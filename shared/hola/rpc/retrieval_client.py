@@ -17,6 +17,8 @@ from hola.convert import (
     deletion_to_pb,
     ingest_part_to_pb,
     ingest_report_from_pb,
+    plan_from_pb,
+    plan_request_to_pb,
     question_to_pb,
     stats_from_pb,
 )
@@ -26,6 +28,7 @@ from hola.retrieval.queries import LibraryStats, SearchAnswer, SearchQuestion
 from hola.retrieval.types import Changes
 from hola.rpc.channel import call_metadata, open_channel, parse_address, wait_ready
 from hola.rpc.errors import error_from_call
+from hola.types import GenerateRequest, Plan
 from hola.v1 import retrieval_pb2 as pb, retrieval_pb2_grpc
 
 PIECE_BYTES = 256 * 1024
@@ -104,6 +107,12 @@ class RetrievalClient:
     ) -> SearchAnswer:
         """The best passages."""
         return answer_from_pb(await self._unary("Search", question_to_pb(question), timeout_s))
+
+    async def plan(self, request: GenerateRequest, *, timeout_s: float | None = None) -> Plan:
+        """What Generate would retrieve for a request with messages, and why."""
+        message = plan_request_to_pb(request)
+        answer = await self._unary("Plan", message, timeout_s)
+        return plan_from_pb(answer.plan)
 
     async def delete(self, collection: str, source: str | None) -> Changes:
         """Remove a source and its parts; None: the whole collection."""
