@@ -19,7 +19,7 @@ from hola.retrieval.queries import (
 )
 from hola.retrieval.retriever import Found, Retriever
 from hola.retrieval.types import Changes, Collection, SearchMode
-from hola.telemetry import Metrics, get_logger
+from hola.telemetry import get_logger
 
 log = get_logger(__name__)
 
@@ -67,14 +67,11 @@ class Library:
     out of range, and what the store raises.
     """
 
-    def __init__(
-        self, store: DocumentStore, embedder: OneEmbedder, bus: Bus, metrics: Metrics
-    ) -> None:
+    def __init__(self, store: DocumentStore, embedder: OneEmbedder, bus: Bus) -> None:
         """All stay the caller's to close."""
         self.store = store
         self.embedder = embedder
         self._bus = bus
-        self._metrics = metrics
 
     async def search(self, question: SearchQuestion, *, tenant: str) -> SearchAnswer:
         """The best passages of the collections named, each searched as well as it allows.
@@ -83,14 +80,13 @@ class Library:
         one: raises EmbedderMismatch, and as OneEmbedder.get, for vectors that cannot be had.
         """
         check_question(question)
-        with self._metrics.search_seconds.time():
-            needed = question.mode not in (None, SearchMode.BM25)
-            embedder = await (self.embedder.get() if needed else self._embedder_if_usable())
-            retriever = Retriever(self.store, embedder)
-            found = {
-                name: await self._search(retriever, tenant, name, question)
-                for name in question.collections
-            }
+        needed = question.mode not in (None, SearchMode.BM25)
+        embedder = await (self.embedder.get() if needed else self._embedder_if_usable())
+        retriever = Retriever(self.store, embedder)
+        found = {
+            name: await self._search(retriever, tenant, name, question)
+            for name in question.collections
+        }
         lists = [(name, one.passages) for name, one in found.items()]
         return SearchAnswer(
             passages=merge(lists, question.k),

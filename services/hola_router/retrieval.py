@@ -31,7 +31,7 @@ class Retrieval:
         """Nothing is loaded or made on disk before it is needed. The bus stays the caller's."""
         store = store_from(settings)
         embedder = OneEmbedder(partial(open_embedder, settings))
-        self.library = Library(store, embedder, bus, metrics)
+        self.library = Library(store, embedder, bus)
         works = Works(
             store=store,
             embedder=embedder,

@@ -220,7 +220,6 @@ class Metrics:
         self.retrieval_gate_seconds = Histogram(
             "hola_retrieval_gate_seconds", "Time of a draft answer and its check", **timed
         )
-        self.search_seconds = Histogram("hola_search_seconds", "Time of a Search call", **timed)
         self.ingests = Counter(
             "hola_ingests", "Ended ingests: done, failed, cancelled, lost", ["outcome"], **where
         )

@@ -11,7 +11,6 @@ from hola.errors import ArtifactCorrupt
 from hola.retrieval.queries import SearchQuestion
 from hola.retrieval.sqlite_store import SqliteStore
 from hola.retrieval.types import SearchMode
-from hola.telemetry import Metrics
 from hola_router.library import LOOK_AGAIN_S, Library, OneEmbedder
 from tests.support.retrieval import WordEmbedder, document, vectors_of
 
@@ -49,7 +48,7 @@ async def test_collections_are_searched_as_well_as_each_allows(store):
     await store.put("t", "dense", texts, vectors_of(embedder, *texts))
     await store.create("t", "words")
     await store.put("t", "words", [document("c", "tea leaves")])
-    library = Library(store, OneEmbedder(lambda: embedder), MemoryBus(), Metrics())
+    library = Library(store, OneEmbedder(lambda: embedder), MemoryBus())
     answer = await library.search(
         SearchQuestion(text="tea", collections=("dense", "words")), tenant="t"
     )
@@ -67,7 +66,7 @@ async def test_a_broken_embedder_costs_its_vectors_alone(store):
     def broken():
         raise ArtifactCorrupt("model.onnx differs from its digest")
 
-    library = Library(store, OneEmbedder(broken), MemoryBus(), Metrics())
+    library = Library(store, OneEmbedder(broken), MemoryBus())
     question = SearchQuestion(text="tea", collections=("dense",))
     answer = await library.search(question, tenant="t")
     assert answer.searched[0].mode is SearchMode.BM25
