@@ -33,6 +33,7 @@ from hola.types import DEFAULT_TENANT
 from hola_cli.door import settings_for
 from hola_cli.jsonform import dump
 from hola_cli.options import FamilyOptions, JsonOption, ModelsDirOption
+from hola_cli.plan import show
 
 MIB = 2**20
 # What each extra brings, and what it is for. The base distribution is not listed: this runs on it.
@@ -76,19 +77,43 @@ def command(
             "--bus", metavar="URL", help="Redis to reach. Default: HOLA_BUS if set, else none."
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Predict instead what HOLA_MODEL's tiers need in memory."),
+    ] = False,
+    memory: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--memory", metavar="GB", min=0.1, help="Memory to plan for; repeat. Default: 4 and 8."
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens", metavar="N", min=1, help="Length of a session. Default: the context."
+        ),
+    ] = None,
     models_dir: ModelsDirOption = None,
     json: JsonOption = False,
 ) -> None:
     """Check versions, extras, providers, memory, bus, document store and every model's digests.
 
-    Exit code 1 when something is broken; each such line says what to do.
+    Exit code 1 when something is broken; each such line says what to do. With --plan nothing is
+    checked or loaded: it says how much memory the tiers need, and how many sessions fit.
 
     Examples:
 
     `hola doctor`
 
     `hola doctor --bus redis://localhost:6379 --json`
+
+    `hola doctor --plan --memory 4 --memory 8 --tokens 2048`
     """
+    if plan:
+        settings = settings_for(FamilyOptions(models_dir=models_dir))
+        family = ModelStore.at(settings.models_dir).get(settings.model)
+        show(family, memory or (4, 8), tokens or family.context_length, json=json)
+        return
     findings = list(examine(bus, models_dir, quiet=json))
     broken = [finding for finding in findings if finding.status is Status.broken]
     if json:

@@ -21,11 +21,11 @@ from hola_router.ingest_run import Works
 from hola_router.ingest_worker import IngestWorker
 from hola_router.ingesting import Ingesting, IngestRules
 from hola_router.library import Library, OneEmbedder
-from hola_router.retrieval_servicer import RetrievalServicer
+from hola_router.retrieval_servicer import PlanFor, RetrievalServicer
 
 
 class Retrieval:
-    """Everything about documents in one router: `service` while open, `library` for its planner."""
+    """Everything about documents in one router: its service, and `library` for its planner."""
 
     def __init__(self, settings: Settings, metrics: Metrics, bus: Bus) -> None:
         """Nothing is loaded or made on disk before it is needed. The bus stays the caller's."""
@@ -50,11 +50,10 @@ class Retrieval:
             idle_s=settings.job_idle_s,
         )
 
-    @property
-    def service(self) -> RpcService:
-        """What to serve."""
+    def service(self, plan: PlanFor) -> RpcService:
+        """What to serve; `plan` is the router's use case."""
         add = retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server
-        servicer = RetrievalServicer(self.library, self._ingesting)
+        servicer = RetrievalServicer(self.library, self._ingesting, plan)
         return RpcService(retrieval_pb2.DESCRIPTOR, add, servicer)
 
     def start(self) -> None:

@@ -92,6 +92,7 @@ class Settings(BaseSettings):
         " empty: ./models, the checkout's models, ~/.local/share/hola/models",
     )
     model: str = Field("demo", min_length=1, description="model family to run or to ask for")
+    offline: bool = Field(False, description="1: a model hub is never asked, whatever is added")
     data_dir: str = Field(
         "", description="folder of document collections; empty: ~/.local/share/hola/data"
     )
