@@ -103,7 +103,9 @@ class Settings(BaseSettings):
         " weaviate://host:port?grpc=50051 or weaviates://",
     )
     store_key_file: str = Field(
-        "", description="file: API key for HOLA_STORE, read at each connection"
+        "",
+        description="file: API key for HOLA_STORE, read at each connection",
+        json_schema_extra=BY_ITSELF,
     )
     embedder: str = Field(
         "minilm",

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import threading
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
@@ -27,6 +29,7 @@ from tests.support.weaviate_grpc import Died, Gate, Service
 from tests.support.weaviate_memory import Memory, Refused, Stored
 
 VERSION = "1.36.0"
+REPO = Path(__file__).resolve().parents[2]
 API_KEY, READ_ONLY_KEY = "right-key", "read-key"
 
 
@@ -214,20 +217,26 @@ async def running_weaviate() -> AsyncIterator[WeaviateServer]:
 
 
 @contextmanager
-def weaviate_beside() -> Iterator[WeaviateServer]:
-    """A server on a thread of its own, for tests of commands, which run loops of their own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="weaviate")
-    thread.start()
+def weaviate_beside(*options: str) -> Iterator[str]:
+    """The URL of a server in a process of its own, for tests of commands.
+
+    Those run loops of their own, and gRPC's loops in one process disturb each other.
+    """
+    command = [sys.executable, "-m", "tests.support.weaviate", *options]
+    with subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+async def _serve_for_ever(*, keys: bool) -> None:
     server = WeaviateServer()
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(60)
-    try:
-        yield server
-    finally:
-        asyncio.run_coroutine_threadsafe(server.kill(), loop).result(60)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(60)
-        loop.close()
+    server.keys = keys
+    await server.start()
+    print(server.url, flush=True)
+    await asyncio.Event().wait()
 
 
 @cache
@@ -242,3 +251,7 @@ async def remove_collections(address: WeaviateAddress, key_file: str = "") -> No
     for name in (names.catalog, names.documents, names.chunks):
         await connection.call(lambda client, name=name: client.collections.delete(name))
     await connection.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_for_ever(keys="--keys" in sys.argv))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from hola.config import Settings
 from hola.models.store import ModelStore
 from hola.retrieval.add_embedder import add_embedder
+from hola.retrieval.store_from import store_from
+from hola.retrieval.types import Collection
 from hola_bench.retrieval import Options, run
+from hola_bench.retrieval.search import TENANT
 from tests.support.encoders import write_encoder
 from tests.support.weaviate import weaviate_beside
 
@@ -41,10 +46,16 @@ def test_every_ranking_is_measured_with_an_embedder(data):
 
 
 def test_a_server_is_measured_and_left_as_it_was(data):
-    models = str(data / "models")
-    with weaviate_beside() as server:
-        report = run(
-            Options(data=(str(data),), models_dir=models, embedder="none", store=server.url)
-        )
-        assert server.memory.tenants("HolaChunk") == []
+    with weaviate_beside() as url:
+        models = str(data / "models")
+        report = run(Options(data=(str(data),), models_dir=models, embedder="none", store=url))
+        assert asyncio.run(_collections(url)) == ()
     assert (report.headline["ndcg10_bm25"], report.details["documents"]) == (1.0, 5)
+
+
+async def _collections(url: str) -> tuple[Collection, ...]:
+    store = store_from(Settings(store=url))
+    try:
+        return await store.collections(TENANT)
+    finally:
+        await store.close()

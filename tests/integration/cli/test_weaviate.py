@@ -14,15 +14,15 @@ from tests.support.weaviate import API_KEY, weaviate_beside
 
 @pytest.fixture(scope="module")
 def server():
-    with weaviate_beside() as running:
-        yield running
+    with weaviate_beside() as url:
+        yield url
 
 
 @pytest.fixture
 def hola(run, server, tmp_path):
     """Runs a command with HOLA_STORE naming the server, in a tenant of the test's own."""
     env = {
-        "HOLA_STORE": server.url,
+        "HOLA_STORE": server,
         "HOLA_DATA_DIR": str(tmp_path / "data"),
         "HOLA_MODELS_DIR": str(tmp_path / "models"),
         "HOLA_EMBEDDER": "none",
@@ -32,8 +32,7 @@ def hola(run, server, tmp_path):
         tenant = ["--tenant", tmp_path.name] if arguments[0] != "doctor" else []
         return run(*arguments, *tenant, env=env | more)
 
-    yield hola
-    server.keys = False
+    return hola
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def sources(result) -> list[str]:
 
 def test_the_setting_moves_every_command(hola, handbook, tmp_path, server):
     nothing = hola("collections", "list")
-    assert f"in {server.url}; `hola ingest` makes one" in nothing.stdout.replace("\n", "")
+    assert f"in {server}; `hola ingest` makes one" in nothing.stdout.replace("\n", "")
     first = hola("ingest", str(handbook), "-c", "work")
     assert first.stdout == "work: 2 added, 0 unchanged, 0 failed; 2 chunks\n", first.output
     again = hola("ingest", str(handbook), "-c", "work")
@@ -76,7 +75,7 @@ def test_a_collection_moves_to_weaviate_and_back_with_its_vectors(hola, handbook
     assert hola("ingest", str(handbook), "-c", "work", *here, **with_embedder).exit_code == 0
     asked = ["search", "green tea", "-c", "work", "--json"]
     before = json.loads(hola(*asked, *here, **with_embedder).stdout)
-    gone = hola("collections", "copy", "work", "work", *here, "--to-store", server.url)
+    gone = hola("collections", "copy", "work", "work", *here, "--to-store", server)
     assert "work: 2 documents, 2 chunks, minilm@" in gone.stdout, gone.output
     there = json.loads(hola(*asked, **with_embedder).stdout)
     assert there["mode"] == before["mode"] == "hybrid"
@@ -93,7 +92,7 @@ def test_a_collection_moves_to_weaviate_and_back_with_its_vectors(hola, handbook
 
 
 def test_a_folder_of_a_store_that_has_none_is_refused(hola, server):
-    result = hola("collections", "list", "--store", server.url, "--data-dir", "/tmp/x")
+    result = hola("collections", "list", "--store", server, "--data-dir", "/tmp/x")
     assert (result.exit_code, "data folder" in result.stderr) == (2, True)
 
 
@@ -110,13 +109,13 @@ def test_doctor_says_whether_the_store_answers(hola, server, tmp_path):
         return next(one for one in found if one["check"] == "document store")
 
     assert finding()["status"] == "ok"
-    assert server.url in finding()["found"]
+    assert server in finding()["found"]
     gone = finding(HOLA_STORE="weaviate://127.0.0.1:9?grpc=10")
     assert (gone["status"], "cannot be reached" in gone["found"]) == ("broken", True)
     assert finding(HOLA_STORE="nonsense")["status"] == "broken"
-    server.keys = True
-    assert "wants an API key" in finding()["found"]
+    assert finding(HOLA_STORE="sqlite")["status"] == "ok"
     key = tmp_path / "key"
     key.write_text(API_KEY)
-    assert finding(HOLA_STORE_KEY_FILE=str(key))["status"] == "ok"
-    assert finding(HOLA_STORE="sqlite")["status"] == "ok"
+    with weaviate_beside("--keys") as locked:
+        assert "wants an API key" in finding(HOLA_STORE=locked)["found"]
+        assert finding(HOLA_STORE=locked, HOLA_STORE_KEY_FILE=str(key))["status"] == "ok"
