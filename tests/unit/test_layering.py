@@ -21,7 +21,7 @@ MODEL_LIBRARIES = {"onnxruntime", "onnxruntime_genai", "torch", "transformers", 
 # Here a function may import a model library: to export, compress or report versions.
 LAZY_MODEL_PACKAGES = {"hola_cli", "hola_bench", "hola_compressor"}
 # These may import them at the top, and are themselves imported only by functions.
-MODEL_PACKAGES = ("hola.engines", "hola_compressor.passes")
+MODEL_PACKAGES = ("hola.engines", "hola_compressor.passes", "hola_bench.compression")
 PURE_HOLA = ("hola.speculation", "hola.enums", "hola.types", "hola.errors", "hola.ports")
 
 MAX_FILE_LINES = 400
