@@ -13,11 +13,13 @@ from typer.core import TyperGroup
 from hola import __version__
 from hola.errors import HolaError
 from hola_cli import (
+    ask,
     bench,
     certs,
     chat,
     collections,
     compress,
+    config,
     dead_letters,
     doctor,
     embedder,
@@ -30,6 +32,7 @@ from hola_cli import (
     requests,
     search,
     serve,
+    top,
 )
 from hola_cli.trouble import line_of
 
@@ -105,6 +108,7 @@ def hola(
 
 
 app.command("generate")(generate.command)
+app.command("ask")(ask.command)
 app.command("chat")(chat.command)
 app.command("node")(serve.command)
 app.command("resume")(requests.resume)
@@ -117,6 +121,8 @@ app.command("ingest")(ingest.command)
 app.command("search")(search.command)
 app.add_typer(gate.app, name="gate")
 app.add_typer(collections.app, name="collections")
+app.add_typer(config.app, name="config")
+app.command("top")(top.command)
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
 app.add_typer(certs.app, name="certs")

@@ -12,8 +12,9 @@ import hola_drafter.app
 import hola_router.app
 import hola_verifier.app
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.config import Settings
-from hola.ports import Bus, VerifierPort
+from hola.ports import VerifierPort
 from hola.rpc.server import RpcServer
 from hola.telemetry import Metrics
 from hola_drafter.drafter import Drafter, DraftModel
@@ -32,6 +33,11 @@ class Node:
     verifier: VerifierPort
     bus: Bus
     address: str
+    router_app: hola_router.app.RouterApp
+
+    def reload(self, settings: Settings) -> None:
+        """Take up what may change while it runs. Raises ConfigError; nothing has changed then."""
+        self.router_app.reload(settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +66,15 @@ async def open_node(
     metrics = metrics or Metrics()
     parts = parts or Parts()
     settings = settings.model_copy(update={"bus": bus, "listen": listen})
+    if not listen:  # nobody can send files here; those of others' jobs are not ours to look at
+        settings = settings.model_copy(update={"ingest_jobs": 0})
     async with AsyncExitStack() as stack:
         shared_bus = await bus_from(settings)
         stack.push_async_callback(shared_bus.close)
-        router = hola_router.app.build(settings, metrics, bus=shared_bus)
-        await _open(stack, router)
         verifier = hola_verifier.app.build(settings, metrics, target=parts.target, bus=shared_bus)
         await _open(stack, verifier)
+        router = hola_router.app.build(settings, metrics, bus=shared_bus, check=verifier.port)
+        await _open(stack, router)
         drafter = hola_drafter.app.build(
             settings, metrics, bus=shared_bus, verifier=verifier.port, model=parts.drafts
         )
@@ -87,6 +95,7 @@ async def open_node(
             verifier=verifier.port,
             bus=shared_bus,
             address=address,
+            router_app=router,
         )
 
 

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from hola import __version__
+from hola import __version__, genai, tracing
 from hola.convert import failure_of
 from hola.engines.worker import EngineWorker, Timed
 from hola.errors import (
@@ -32,7 +32,12 @@ from hola.types import (
     GenerateJob,
     Summary,
 )
-from hola.validate import check_request_id, check_sampling, check_speculation
+from hola.validate import (
+    check_lookup_texts,
+    check_request_id,
+    check_sampling,
+    check_speculation,
+)
 from hola_drafter.caches import DraftCaches
 from hola_drafter.history import NEW, History
 from hola_drafter.loop import run_session
@@ -91,7 +96,7 @@ class Drafter:
         self._worker = worker
         self._patience = patience
         self._metrics = metrics or Metrics()
-        self._metrics.active_requests.labels(SERVICE).set_function(lambda: self._active)
+        self._metrics.requests_running.labels(SERVICE).set_function(lambda: self._active)
         self._clock = clock
         self._pacing: dict[tuple[str, ...], AdaptivePacing] = {}
         self._closing: set[asyncio.Task[Timed[None]]] = set()
@@ -116,6 +121,11 @@ class Drafter:
     def busy(self) -> bool:
         """Whether a request runs."""
         return self._active > 0
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where it counts."""
+        return self._metrics
 
     async def info(self) -> DrafterInfo:
         """What this drafter runs."""
@@ -163,10 +173,13 @@ class Drafter:
 
         Raises only what `emit` raises.
         """
-        outlet = Outlet(emit, self._metrics, job)
         self._active += 1
+        asked = genai.of_request(self._model.name, job.sampling, request_id=job.request_id)
+        ids = bound_ids(request_id=job.request_id, session_id=job.request_id)
         try:
-            with bound_ids(request_id=job.request_id):
+            with ids, tracing.span(f"generate {self._model.name}", asked) as span:
+                span.set({"hola.tokens_before": len(history.committed) or None})
+                outlet = Outlet(emit, self._metrics, job, span)
                 await self._checked(job, outlet, history)
         finally:
             self._active -= 1
@@ -199,7 +212,14 @@ class Drafter:
         self._check(job, model)
         names = self._ladder_names(job, model)
         prompt = await self._tokenize(job, model)
-        caches = DraftCaches(model.engines, names, job, len(prompt), self._metrics)
+        caches = DraftCaches(
+            model.engines,
+            names,
+            job,
+            len(prompt),
+            self._metrics,
+            lookup_texts=await self._lookup_texts(job, names, model),
+        )
         try:
             ladder = (await self._worker.run(caches.open, key=job.request_id)).value
             session = DrafterSession(
@@ -229,6 +249,7 @@ class Drafter:
                 outlet,
                 key=job.request_id,
                 patience=self._patience_of(job),
+                metrics=self._metrics,
             )
         finally:
             await self._free(caches, job.request_id)
@@ -243,6 +264,7 @@ class Drafter:
             )
         check_sampling(job.sampling, model.tokenizer.vocab_size)
         check_speculation(job.speculation)
+        check_lookup_texts(job.lookup_texts)
         if 0 < job.deadline_unix_ns <= self._clock():
             raise DeadlineExceeded("the deadline passed before a drafter was free")
 
@@ -268,6 +290,18 @@ class Drafter:
                 context_length=model.context_length,
             )
         return tokens
+
+    async def _lookup_texts(
+        self, job: GenerateJob, names: tuple[str, ...], model: DraftModel
+    ) -> tuple[tuple[int, ...], ...]:
+        """The job's own texts to copy from, as token ids; none for a ladder without lookup."""
+        if LOOKUP not in names or not job.lookup_texts:
+            return ()
+        encode = model.tokenizer.encode
+        timed = await self._worker.run(
+            lambda: tuple(tuple(encode(text)) for text in job.lookup_texts), key=job.request_id
+        )
+        return timed.value
 
     async def _free(self, caches: DraftCaches, key: str) -> None:
         """Close behind everything the request still runs; being cancelled does not stop it."""

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from hola import __version__
+from hola import __version__, genai, tracing
+from hola.bus.ports import Bus
 from hola.errors import (
     BusUnavailable,
     DuplicateRequest,
     HolaError,
     InvalidRequest,
+    NotImplementedYet,
     Overloaded,
     UnknownRequest,
 )
-from hola.ports import Bus
 from hola.telemetry import Metrics, get_logger
 from hola.types import (
     DEFAULT_TENANT,
     Correction,
     Failure,
     GenerateEvent,
+    GenerateJob,
     GenerateRequest,
+    RetrievalParams,
     RetrievalPlan,
     RouterInfo,
     Started,
@@ -38,10 +40,13 @@ from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.intake import Accepted, Intake
 from hola_router.naming import bus_id
+from hola_router.planner import Planner
+from hola_router.seen import Seen
 from hola_router.turnstile import Turnstile
 
 SERVICE = "router"
 DETACHED = "detached"
+JOBS = "jobs"
 
 log = get_logger(__name__)
 
@@ -60,17 +65,18 @@ class Router:
         catalogue: Catalogue,
         detach_grace_s: float,
         gate: Gate | None = None,
+        planner: Planner | None = None,
         metrics: Metrics | None = None,
         clock: Callable[[], int] = time.time_ns,
-        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._bus = bus
         self._catalogue = catalogue
-        self._intake = Intake(catalogue, clock=clock, new_id=new_id)
+        self._intake = Intake(catalogue, clock=clock)
         self._gate = gate or Gate(bus)
+        self._planner = planner
         self._turnstile = Turnstile()
         self._metrics = metrics or Metrics()
-        self._metrics.active_requests.labels(SERVICE).set_function(
+        self._metrics.requests_running.labels(SERVICE).set_function(
             lambda: self._attachments.active_requests
         )
         self._attachments = Attachments(
@@ -89,7 +95,8 @@ class Router:
         With an idempotency key that the tenant has used before, nothing is queued and the earlier
         request is what was accepted, wherever and whenever it was. Raises InvalidRequest (with its
         kinds; also where that key came with another request), UnknownModel, DuplicateRequest,
-        Overloaded, QuotaExceeded, BusUnavailable: nothing has been queued then.
+        Overloaded, QuotaExceeded, BusUnavailable, and what `Planner.plan` raises: nothing has been
+        queued then.
         """
         try:
             async with self._turnstile.turn():
@@ -98,6 +105,14 @@ class Router:
                 accepted = replace(accepted, is_repeat=await self._is_repeat(accepted))
                 if not accepted.is_repeat:
                     await self._admit(accepted)
+            # Not in the turn: it asks engines and the document store, and may take a while.
+            try:
+                accepted = await self._retrieved(accepted, request)
+            except HolaError:
+                if not accepted.is_repeat:
+                    raise
+                return accepted  # its stream is there, whatever has become of the store
+            async with self._turnstile.turn():
                 return await self._publish(accepted)
         except HolaError as error:
             self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
@@ -112,14 +127,19 @@ class Router:
         metrics a request ends here, as what its first client saw: its end, or "detached".
         """
         job, outcome = accepted.job, DETACHED
-        first: RetrievalPlan | None = accepted.plan
+        first: RetrievalPlan | None = accepted.depth
         # The deadline of a repeated call is not the request's.
         deadline = 0 if accepted.is_repeat else job.deadline_unix_ns
         events = self._follow(job.request_id, accepted.request_id, deadline_unix_ns=deadline)
+        seen = Seen(job, self._metrics)
         try:
             async with aclosing(events):
                 async for event in events:
                     outcome = _outcome(event) or outcome
+                    if isinstance(event, Started) and event.plan is not None:
+                        first = event.plan.depth  # a repeated call is told what was done
+                    if not accepted.is_repeat:
+                        seen.note(event)
                     yield event, first
                     first = None
         finally:
@@ -183,6 +203,26 @@ class Router:
         """Stop the clocks of detached requests. Idempotent."""
         await self._attachments.close()
 
+    async def _retrieved(self, accepted: Accepted, request: GenerateRequest) -> Accepted:
+        """The job with its passages. Those of a repeated one count only where its first publisher
+        died before the job was queued."""
+        if request.retrieval == RetrievalParams():
+            return accepted
+        if self._planner is None:
+            raise NotImplementedYet("this router has no document store: leave retrieval out")
+        job = accepted.job
+        planned = await self._planner.plan(
+            request, model=job.model, prompt=job.prompt, tenant=job.tenant
+        )
+        depth = planned.plan.depth.name.lower()
+        self._metrics.gate_decisions.labels("retrieval", depth).inc()
+        self._metrics.retrieval_search_seconds.observe(planned.plan.search_ms / 1e3)
+        self._metrics.retrieval_gate_seconds.observe(planned.plan.gate_ms / 1e3)
+        job = replace(
+            job, prompt=planned.prompt, plan=planned.plan, lookup_texts=planned.lookup_texts
+        )
+        return replace(accepted, job=job)
+
     async def _admit(self, accepted: Accepted) -> None:
         """Ask the gate. An id that is taken needs no place: who sends a request again, because
         the answer was lost, must hear of that rather than of a full queue."""
@@ -200,7 +240,7 @@ class Router:
     async def _publish(self, accepted: Accepted) -> Accepted:
         """Queue the job; a repeated one too, since who queued it first may have died half-way."""
         try:
-            await self._bus.jobs.publish(accepted.job)
+            await self._send(accepted.job)
         except asyncio.CancelledError:
             # The client has gone, and the job may be in the queue.
             if not accepted.is_repeat:
@@ -215,6 +255,12 @@ class Router:
                 f"request id {accepted.request_id!r} is taken", request_id=accepted.request_id
             ) from None
         return replace(accepted, is_repeat=False)
+
+    async def _send(self, job: GenerateJob) -> None:
+        """Put the job on the bus, with its trace."""
+        about = genai.of_message("send", JOBS, job.request_id)
+        with tracing.held(f"send {JOBS}", about, kind="producer") as span:
+            await self._bus.jobs.publish(replace(job, traceparent=span.traceparent))
 
     async def _is_repeat(self, accepted: Accepted) -> bool:
         """Whether the job's idempotency key stands for this very request already.

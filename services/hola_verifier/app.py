@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.config import Settings
 from hola.engines import SCRIPTED_PREFIX
 from hola.engines.memory import available_bytes
@@ -15,7 +16,7 @@ from hola.engines.worker import EngineWorker
 from hola.errors import HolaError, MemoryBudgetExceeded
 from hola.models.store import ModelStore
 from hola.models.watch import FamilyWatch
-from hola.ports import Bus, Engine, VerifierPort
+from hola.ports import Engine
 from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics, get_logger
 from hola.v1 import verifier_pb2, verifier_pb2_grpc
@@ -70,7 +71,7 @@ class VerifierApp:
         return self._hosts
 
     @property
-    def port(self) -> VerifierPort:
+    def port(self) -> LocalVerifier:
         """A way to this verifier that needs no wire, after `open`."""
         return LocalVerifier(self.hosts)
 
@@ -194,7 +195,7 @@ class VerifierApp:
         watch = FamilyWatch(store, self._settings.model, releases)
         while True:
             await watch.changed(
-                lambda family: (family.target.digest,), (self.host.artifact_digest,)
+                lambda family: (family.target.digest,), (self.host.info().artifact_digest,)
             )
             await self._quiet_moment(hosts)
             try:

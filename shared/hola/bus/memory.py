@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hola.bus.memory_compression import MemoryCompression
 from hola.bus.memory_fleet import MemoryQuota, MemoryRegistry
+from hola.bus.memory_ingests import MemoryIngests, MemoryReports
 from hola.bus.memory_jobs import MemoryJobs
 from hola.bus.memory_journal import MemoryJournal
 from hola.bus.memory_store import MemoryStore
@@ -23,6 +24,7 @@ class MemoryBus:
         """`store` shares jobs and journals with other buses; None makes a new one."""
         limits = limits or BusLimits()
         store = store or MemoryStore()
+        self._store, self._limits = store, limits
         self._journal = MemoryJournal(store, limits)
         self._jobs = MemoryJobs(store, limits, self._journal)
         self._quota = MemoryQuota(store, limits)
@@ -55,6 +57,15 @@ class MemoryBus:
     def notices(self) -> TopicNotices:
         """Word of ended requests."""
         return self._notices
+
+    @property
+    def ingest_reports(self) -> MemoryReports:
+        """How far ingests are."""
+        return MemoryReports(self._store, self._limits)
+
+    def ingests(self, place: str) -> MemoryIngests:
+        """The ingests whose spools lie in one place."""
+        return MemoryIngests(self._store, self._limits, place)
 
     @property
     def compression(self) -> MemoryCompression:

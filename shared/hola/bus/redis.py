@@ -6,6 +6,7 @@ from hola.bus.address import parse_address
 from hola.bus.redis_compression import RedisCompression
 from hola.bus.redis_fleet import RedisQuota, RedisRegistry
 from hola.bus.redis_follow import JournalReader
+from hola.bus.redis_ingests import RedisIngests, RedisReports
 from hola.bus.redis_jobs import RedisJobs
 from hola.bus.redis_journal import RedisJournal
 from hola.bus.redis_link import RedisLink
@@ -68,6 +69,15 @@ class RedisBus:
     def notices(self) -> TopicNotices:
         """Word of ended requests."""
         return self._notices
+
+    @property
+    def ingest_reports(self) -> RedisReports:
+        """How far ingests are."""
+        return RedisReports(self._link)
+
+    def ingests(self, place: str) -> RedisIngests:
+        """The ingests whose spools lie in one place."""
+        return RedisIngests(self._link, place)
 
     @property
     def compression(self) -> RedisCompression:

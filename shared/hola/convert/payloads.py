@@ -8,6 +8,7 @@ up to READER_VERSION and skips fields it does not know, so old and new services 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -15,8 +16,15 @@ from google.protobuf.message import DecodeError
 from hola.convert.events import event_from_pb, event_to_pb
 from hola.convert.fields import build
 from hola.convert.params import job_from_pb, job_to_pb
+from hola.convert.retrieval import (
+    ingest_job_from_pb,
+    ingest_job_to_pb,
+    ingest_report_from_pb,
+    ingest_report_to_pb,
+)
 from hola.convert.services import verifier_info_from_pb, verifier_info_to_pb
 from hola.errors import InvalidRequest, ProtocolViolation
+from hola.retrieval.ingest_job import IngestJob, IngestReport
 from hola.types import Correction, GenerateJob, JournalEntry, VerifierRecord
 from hola.v1 import events_pb2
 
@@ -40,14 +48,17 @@ M = TypeVar("M", bound=Versioned)
 
 def encode_job(job: GenerateJob) -> bytes:
     """Raises InvalidRequest or InvalidSampling when a value does not fit its wire type."""
-    return events_pb2.JobEnvelope(version=FIRST_VERSION, job=job_to_pb(job)).SerializeToString()
+    message = events_pb2.JobEnvelope(
+        version=FIRST_VERSION, job=job_to_pb(job), traceparent=job.traceparent
+    )
+    return message.SerializeToString()
 
 
 def decode_job(payload: bytes) -> GenerateJob:
     """Raises ProtocolViolation on bytes that are no envelope, a later version, or a bad job."""
     envelope = parse_payload(events_pb2.JobEnvelope, payload)
     try:
-        return job_from_pb(envelope.job)
+        return replace(job_from_pb(envelope.job), traceparent=envelope.traceparent)
     except InvalidRequest as wrong:
         raise ProtocolViolation(f"job: {wrong.message}", **wrong.details) from wrong
 
@@ -95,6 +106,36 @@ def decode_record(payload: bytes) -> VerifierRecord:
     """Raises ProtocolViolation on bytes that are no record, a later version, or a bad info."""
     message = parse_payload(events_pb2.VerifierRecord, payload)
     return VerifierRecord(address=message.address, info=verifier_info_from_pb(message.info))
+
+
+def encode_ingest(job: IngestJob) -> bytes:
+    """Raises InvalidRequest when a value does not fit its wire type."""
+    message = events_pb2.IngestJobEnvelope(version=FIRST_VERSION, job=ingest_job_to_pb(job))
+    return message.SerializeToString()
+
+
+def decode_ingest(payload: bytes) -> IngestJob:
+    """Raises ProtocolViolation on bytes that are no envelope, or of a later version."""
+    return ingest_job_from_pb(parse_payload(events_pb2.IngestJobEnvelope, payload).job)
+
+
+def ingest_id_of(payload: bytes) -> str:
+    """The job id in an ingest's payload that may be of no use otherwise; empty without one."""
+    try:
+        return events_pb2.IngestJobEnvelope.FromString(payload).job.job_id
+    except DecodeError:
+        return ""
+
+
+def encode_report(report: IngestReport) -> bytes:
+    """Raises ProtocolViolation when a value does not fit its wire type."""
+    message = events_pb2.IngestRecord(version=FIRST_VERSION, report=ingest_report_to_pb(report))
+    return message.SerializeToString()
+
+
+def decode_report(payload: bytes) -> IngestReport:
+    """Raises ProtocolViolation on bytes that are no record, a later version, or a bad state."""
+    return ingest_report_from_pb(parse_payload(events_pb2.IngestRecord, payload).report)
 
 
 def parse_payload(kind: type[M], payload: bytes) -> M:

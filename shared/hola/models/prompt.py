@@ -75,17 +75,26 @@ def _load(path: Path) -> tuple[Template, dict[str, str]]:
     """Compiled template of a tier's directory, and its special tokens by name."""
     config = _tokenizer_config(path)
     source = _template_source(path, config)
+    try:
+        template = compiled(source)
+    except ArtifactInvalid as error:
+        raise ArtifactInvalid(f"chat template of {path.name}: {error.message}") from error
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    return template, {name: _token_text(config.get(name)) for name in names}
+
+
+@lru_cache(maxsize=32)
+def compiled(source: str) -> Template:
+    """A template in the sandbox. Raises ArtifactInvalid on a malformed one."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = _refuse
     environment.filters["tojson"] = _to_json
     try:
-        template = environment.from_string(source)
+        return environment.from_string(source)
     except TemplateError as error:
-        raise ArtifactInvalid(f"{path.name}: malformed chat template: {error}") from error
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    return template, {name: _token_text(config.get(name)) for name in names}
+        raise ArtifactInvalid(f"malformed: {error}") from error
 
 
 def _tokenizer_config(path: Path) -> dict[str, Any]:

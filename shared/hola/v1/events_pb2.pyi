@@ -1,5 +1,6 @@
 from hola.v1 import compressor_pb2 as _compressor_pb2
 from hola.v1 import drafter_pb2 as _drafter_pb2
+from hola.v1 import retrieval_pb2 as _retrieval_pb2
 from hola.v1 import verifier_pb2 as _verifier_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -9,12 +10,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JobEnvelope(_message.Message):
-    __slots__ = ("version", "job")
+    __slots__ = ("version", "job", "traceparent")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     version: int
     job: _drafter_pb2.GenerateJob
-    def __init__(self, version: _Optional[int] = ..., job: _Optional[_Union[_drafter_pb2.GenerateJob, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, version: _Optional[int] = ..., job: _Optional[_Union[_drafter_pb2.GenerateJob, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class JournalEntry(_message.Message):
     __slots__ = ("version", "event", "writer")
@@ -35,6 +38,40 @@ class VerifierRecord(_message.Message):
     address: str
     info: _verifier_pb2.VerifierServiceInfoResponse
     def __init__(self, version: _Optional[int] = ..., address: _Optional[str] = ..., info: _Optional[_Union[_verifier_pb2.VerifierServiceInfoResponse, _Mapping]] = ...) -> None: ...
+
+class IngestJob(_message.Message):
+    __slots__ = ("job_id", "tenant", "options", "files", "bytes", "digest", "submitted_unix_ms")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    tenant: str
+    options: _retrieval_pb2.IngestOptions
+    files: int
+    bytes: int
+    digest: str
+    submitted_unix_ms: int
+    def __init__(self, job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., options: _Optional[_Union[_retrieval_pb2.IngestOptions, _Mapping]] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., digest: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ...) -> None: ...
+
+class IngestJobEnvelope(_message.Message):
+    __slots__ = ("version", "job")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    job: IngestJob
+    def __init__(self, version: _Optional[int] = ..., job: _Optional[_Union[IngestJob, _Mapping]] = ...) -> None: ...
+
+class IngestRecord(_message.Message):
+    __slots__ = ("version", "report")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    report: _retrieval_pb2.IngestReport
+    def __init__(self, version: _Optional[int] = ..., report: _Optional[_Union[_retrieval_pb2.IngestReport, _Mapping]] = ...) -> None: ...
 
 class RegistryEvent(_message.Message):
     __slots__ = ("version", "model", "tier", "digest")

@@ -19,7 +19,7 @@ from hola.config import Settings
 from hola.models.family import TierSource, verify_digests, write_manifest
 from hola.models.publish import digest_of_files
 from hola.models.store import ModelStore
-from hola.ports import Bus
+from hola.bus.ports import Bus
 from hola_compressor import passes
 from tests.support import passes_child
 from tests.support.compression import compression_job, plan_json, queued, write_source_family
