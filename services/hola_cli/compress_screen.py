@@ -108,7 +108,8 @@ class TerminalScreen:
 def summary(artifact: ArtifactInfo) -> list[str]:
     """Lines about a finished artifact, and how to see its report."""
     return [
-        f"{artifact.model}/{artifact.tier}: {artifact.size_bytes / MIB:.1f} MiB,"
+        f"{artifact.model}/{artifact.tier}: {artifact.size_bytes / MIB:.1f} MiB with its"
+        " tokenizer,"
         f" {artifact.quantization}, from {artifact.source}",
         f"artifact {artifact.digest}",
         f"  hola models show {artifact.model} --report",

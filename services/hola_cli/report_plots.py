@@ -63,7 +63,8 @@ def _pareto(report: Report) -> Figure | None:
         ),
         (right, [point.perplexity for point in points], own.perplexity, "perplexity"),
     ):
-        axes.plot(sizes, values, "o-", color=GREY, label="measured on the way")
+        if points:
+            axes.plot(sizes, values, "o-", color=GREY, label="measured on the way")
         for point, size, height in zip(points, sizes, values, strict=True):
             axes.annotate(point.name, (size, height), fontsize=7, xytext=(3, 4),
                           textcoords="offset points")  # fmt: skip
@@ -74,6 +75,7 @@ def _pareto(report: Report) -> Figure | None:
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         axes.margins(0.12)
+        axes.set_xlim(left=0)
     if min([own.kld_mean, *(point.kld_mean for point in points)]) > 0:
         left.set_yscale("log")
     right.axhline(own.original_perplexity, color=GREY, ls=":", label="original")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from hola.compression.job import ArtifactInfo
-from hola.compression.report import REPORT_FILE
+from hola.compression.report import REPORT_FILE, read_report, write_report
 from hola.errors import ArtifactCorrupt, InvalidRequest, UnknownModel
 from hola.models.family import Family, file_digest
 from hola.models.manifest import Tier
+from hola.models.publish import Publication
 from hola.models.store import ModelStore
 
 
@@ -24,6 +28,23 @@ def artifact_info(family: Family, tier: Tier) -> ArtifactInfo:
         license=(made.license if made else "") or family.license,
         has_report=made is not None,
     )
+
+
+def name_sources(built: Path, publication: Publication) -> None:
+    """Have the report in `built` name what the job named, instead of this machine's paths.
+
+    Raises ArtifactInvalid when there is none.
+    """
+    report, plan = read_report(built / REPORT_FILE), publication.plan
+    draft = report.draft and replace(report.draft, target=plan.get("draft_for", ""))
+    named = replace(
+        report,
+        source=publication.source,
+        plan=plan,
+        license=publication.license or report.license,
+        draft=draft,
+    )
+    write_report(named, built / REPORT_FILE)
 
 
 def artifacts(store: ModelStore, model: str = "") -> tuple[ArtifactInfo, ...]:

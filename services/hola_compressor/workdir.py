@@ -22,13 +22,13 @@ KEPT_S = 7 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WorkDirs:
-    """The directories of all jobs below `root`, by tenant and id. Workers may share them."""
+    """The directories of all jobs in `root`. Workers may share them."""
 
     root: Path
 
     def of(self, job: CompressionJob) -> Path:
         """The job's directory; made if it is not there. Raises NoDiskSpace."""
-        folder = self.root / job.tenant / job.job_id
+        folder = self._folder(job)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -37,12 +37,16 @@ class WorkDirs:
 
     def remove(self, job: CompressionJob) -> None:
         """Forget what a job that has ended left. Idempotent."""
-        shutil.rmtree(self.root / job.tenant / job.job_id, ignore_errors=True)
+        shutil.rmtree(self._folder(job), ignore_errors=True)
+
+    def _folder(self, job: CompressionJob) -> Path:
+        """One name of both: a tenant or a job may be called ".."."""
+        return self.root / f"{job.tenant}~{job.job_id}"
 
     def sweep(self) -> None:
         """Remove what nobody has touched for KEPT_S seconds and nobody works in."""
         oldest = time.time() - KEPT_S
-        for folder in self.root.glob("*/*"):
+        for folder in self.root.glob("*~*"):
             if folder.is_dir() and folder.stat().st_mtime < oldest and not _is_locked(folder):
                 log.info("work_removed", path=str(folder))
                 shutil.rmtree(folder, ignore_errors=True)

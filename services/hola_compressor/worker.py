@@ -28,7 +28,7 @@ from hola.compression.job import (
 from hola.errors import BusUnavailable, Cancelled, Fenced, HolaError, UnknownRequest
 from hola.models.publish import publish
 from hola.telemetry import Metrics, bound_ids, get_logger
-from hola_compressor.artifacts import artifact_info
+from hola_compressor.artifacts import artifact_info, name_sources
 from hola_compressor.passes import Progress
 from hola_compressor.process import PassProcess
 from hola_compressor.sources import Source, Sources
@@ -231,7 +231,9 @@ class _Run:
 
     def _publish(self, built: Path, source: Source) -> ArtifactInfo:
         job, sources = self._delivery.job, self._shop.sources
-        tier = publish(sources.store, built, sources.publication(job, source))
+        publication = sources.publication(job, source)
+        name_sources(built, publication)
+        tier = publish(sources.store, built, publication)
         return artifact_info(sources.store.get(job.name), tier)
 
     def _advance(self, step: Progress) -> None:

@@ -105,11 +105,6 @@ class Drafter:
         self._active = 0
 
     @property
-    def metrics(self) -> Metrics:
-        """Where it counts."""
-        return self._metrics
-
-    @property
     def model(self) -> DraftModel:
         """What requests get that begin now."""
         return self._model
@@ -126,6 +121,11 @@ class Drafter:
     def busy(self) -> bool:
         """Whether a request runs."""
         return self._active > 0
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where it counts."""
+        return self._metrics
 
     async def info(self) -> DrafterInfo:
         """What this drafter runs."""

@@ -195,7 +195,7 @@ class VerifierApp:
         watch = FamilyWatch(store, self._settings.model, releases)
         while True:
             await watch.changed(
-                lambda family: (family.target.digest,), (self.host.artifact_digest,)
+                lambda family: (family.target.digest,), (self.host.info().artifact_digest,)
             )
             await self._quiet_moment(hosts)
             try:

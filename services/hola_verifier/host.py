@@ -104,34 +104,14 @@ class VerifierHost:
         )
 
     @property
-    def fingerprint(self) -> str:
-        """The target's numerics; empty when its probe failed."""
-        return self._target.digest
-
-    @property
-    def artifact_digest(self) -> str:
-        """What it serves."""
-        return self._target.artifact_digest
-
-    @property
-    def kv_usage(self) -> float:
-        """Part of the KV cache's budget that is allocated, 0 to 1."""
-        return self._table.kv_bytes / max(1, self._table.kv_budget_bytes)
-
-    @property
     def sessions(self) -> int:
         """Sessions with a stream, or waiting for one."""
         return len(self._table)
 
     @property
-    def depth(self) -> int:
-        """Engine jobs waiting or running."""
-        return self._worker.depth
-
-    @property
     def busy(self) -> bool:
         """Whether a session has a stream, or the engine has work."""
-        return self._table.attached > 0 or self.depth > 0
+        return self._table.attached > 0 or self._worker.depth > 0
 
     def has(self, request: Open) -> bool:
         """Whether the session of this request is here."""

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from hola.telemetry import Metrics, get_logger
-from hola.types import Open
+from hola.types import Open, VerifierInfo
 from hola_verifier.door import Door
 from hola_verifier.host import VerifierHost
 
@@ -35,15 +35,17 @@ class Hosts:
         self.current = first
         self._free = free
         self._older: dict[VerifierHost, asyncio.Task[None]] = {}
-        metrics.queue_depth.set_function(lambda: sum(host.depth for host in self.all))
+        metrics.queue_depth.set_function(lambda: sum(info.queue_depth for info in self._infos))
         metrics.sessions.set_function(lambda: sum(host.sessions for host in self.all))
-        metrics.kv_bytes.set_function(lambda: sum(host.info().kv_bytes for host in self.all))
+        metrics.kv_bytes.set_function(lambda: sum(info.kv_bytes for info in self._infos))
         metrics.kv_usage.set_function(
-            lambda: max(
-                host.info().kv_bytes / max(1, host.info().kv_budget_bytes) for host in self.all
-            )
+            lambda: max(info.kv_bytes / max(1, info.kv_budget_bytes) for info in self._infos)
         )
         metrics.draining.set_function(lambda: self.door.draining)
+
+    @property
+    def _infos(self) -> list[VerifierInfo]:
+        return [host.info() for host in self.all]
 
     @property
     def all(self) -> tuple[VerifierHost, ...]:
@@ -66,7 +68,7 @@ class Hosts:
                 if host.has(request):
                     return host
             for host in self.all:
-                if host.fingerprint and host.fingerprint == request.required_fingerprint:
+                if host.info().fingerprint == request.required_fingerprint != "":
                     return host
         return self.current
 
@@ -100,4 +102,4 @@ class Hosts:
             await host.close()
             if free is not None:
                 await free()
-            log.info("target_retired", fingerprint=host.fingerprint)
+            log.info("target_retired", fingerprint=host.info().fingerprint)

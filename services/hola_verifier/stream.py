@@ -81,7 +81,6 @@ class SessionStream:
                 if self._opening:
                     raise ProtocolViolation("Open was sent before: one session per stream")
                 self._opening = True
-                self._host = self._hosts.choose(message)
                 return await self._open(message)
             case CancelSession():
                 return self._finish()
@@ -90,6 +89,7 @@ class SessionStream:
         bind_ids(session_id=message.session_id)
         asked = {"hola.session_id": message.session_id, "hola.prompt_tokens": len(message.prompt)}
         with tracing.held("prefill", asked) as span:
+            self._host = self._hosts.choose(message)
             self._session, opened = await self._host.open(self, message)
             span.set({"hola.cached_tokens": opened.cached_tokens})
         return opened

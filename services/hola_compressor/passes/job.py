@@ -222,12 +222,17 @@ class Job:
         }
 
     @cached_property
+    def fixed(self) -> int:
+        """Bytes that no scheme changes."""
+        return fixed_bytes(load_graph(self.graph_folder), self.units)
+
+    @cached_property
     def room(self) -> int:
         """Bytes left for the units. Raises BudgetInfeasible, counted over the whole artifact."""
         budget = self.plan.budget_bytes(self.checkpoint.parameters)
         if budget is None:
             return _NO_LIMIT
-        fixed = fixed_bytes(load_graph(self.graph_folder), self.units)
+        fixed = self.fixed
         smallest = fixed + smallest_bytes(self.choices({}))
         if budget < smallest:
             raise BudgetInfeasible(
@@ -238,10 +243,11 @@ class Job:
             )
         return budget - fixed
 
-    def solve(self, scales: dict[str, float]) -> dict[str, Scheme]:
-        """The best scheme of each unit within the budget."""
+    def solve(self, scales: dict[str, float], room: int | None = None) -> dict[str, Scheme]:
+        """The best scheme of each unit within the budget, or within other room."""
         by_name = {scheme.name: scheme for row in self.table.values() for scheme, _ in row}
-        found = allocate(self.choices(scales), self.room, ms_weight=self._ms_weight)
+        room = self.room if room is None else room
+        found = allocate(self.choices(scales), room, ms_weight=self._ms_weight)
         return {name: by_name[choice.option] for name, choice in found.items()}
 
     @property
@@ -272,7 +278,7 @@ class Job:
             for name, (bits, block, symmetric) in kept.items()
         }
 
-    def _rounded(self, schemes_: dict[str, Scheme]) -> nn.Module:
+    def rounded_model(self, schemes_: dict[str, Scheme]) -> nn.Module:
         """A copy of the model with every unit rounded, without compensation."""
         rounded = copy.deepcopy(self.model)
         for unit in self.units:
@@ -286,11 +292,11 @@ class Job:
         return encode(weight, scheme, self.known[unit.name].moments.diagonal()).dense()
 
     def _score(self, schemes_: dict[str, Scheme]) -> float:
-        return self.judge.compare(self._rounded(schemes_)).kld_mean
+        return self.judge.compare(self.rounded_model(schemes_)).kld_mean
 
     def _in_context(self, schemes_: dict[str, Scheme]) -> dict[str, float]:
         """How much more each unit costs among the others, rounded, than it does alone."""
-        rounded = self._rounded(schemes_)
+        rounded = self.rounded_model(schemes_)
         judge = Judge(self.original, first_tokens(self.text.measured, _ANCHOR_ROWS))
         whole = judge.compare(rounded).kld_mean
         alone = {name: dict(row)[schemes_[name]] for name, row in self.table.items()}

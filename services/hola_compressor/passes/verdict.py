@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from hola.compression.plan import UNQUANTIZED
-from hola.compression.report import Exactness, PassRow, Report, Speed, TensorRow
+from hola.compression.report import Exactness, PassRow, Point, Report, Speed, TensorRow
 from hola.engines.fingerprint import probe
 from hola.engines.onnx import OnnxEngine
-from hola.errors import EngineFailure
+from hola.errors import BudgetInfeasible, EngineFailure
 from hola_compressor.passes.codes import Scheme
 from hola_compressor.passes.graph import DATA_FILE, GRAPH_FILE
-from hola_compressor.passes.measure import Logits, compare_runs
+from hola_compressor.passes.measure import Judge, Logits, compare_runs
 from hola_compressor.passes.text import Row
 from hola_compressor.passes.units import Unit
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TOLERANCE = {0: 1e-3, 4: 0.15}
 _JUDGED_TOKENS = 4096
 _CHECKED_ROWS = 8
+_PARETO_BITS, _PARETO_TOKENS = (2.6, 3.2, 4.2, 5.1, 6.5, 8.1), 2048
 _TIMED_TOKENS, _TIMED_RUNS = 64, 5
 
 
@@ -73,7 +74,32 @@ def make_report(job: Job, folder: Path) -> Report:
         tensors=tensors,
         passes=(PassRow(name="quantize", seconds=0.0, kld_mean=rounded), repair),
         exactness=exactness,
+        pareto=pareto(job),
     )
+
+
+def pareto(job: Job) -> tuple[Point, ...]:
+    """What other budgets would give, rounded only: no compensation, no training."""
+    judge = Judge(job.original, first_tokens(job.text.measured, _PARETO_TOKENS))
+    found = []
+    for bits in _PARETO_BITS:
+        room = int(bits * job.checkpoint.parameters / 8) - job.fixed
+        try:
+            schemes = job.solve({}, room)
+        except BudgetInfeasible:
+            continue
+        quality = judge.compare(job.rounded_model(schemes)).quality("calibration")
+        size = job.fixed + sum(job.bytes_of(unit, schemes[unit.name]) for unit in job.units)
+        found.append(
+            Point(
+                name="rounded only",
+                bytes=size,
+                bits_per_weight=8 * size / job.checkpoint.parameters,
+                kld_mean=quality.kld_mean,
+                perplexity=quality.perplexity,
+            )
+        )
+    return tuple(found)
 
 
 def with_speed(report: Report, folder: Path, original: Path) -> Report:

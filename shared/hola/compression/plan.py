@@ -119,7 +119,7 @@ class Repair:
     """
 
     steps: int = 200
-    rate: float = 2e-3
+    rate: float = 3e-4
     rows: int = 16
     codes: bool = True
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.compression.job import CompressionJob, JobState, JobStatus, plan_of_json
 from hola.compression.plan import Plan
 from hola.config import Settings
 from hola.models.family import TierSource, verify_digests, write_manifest
 from hola.models.publish import digest_of_files
 from hola.models.store import ModelStore
-from hola.ports import Bus
 from hola_compressor import passes
 from tests.support import passes_child
 from tests.support.compression import compression_job, plan_json, queued, write_source_family

@@ -41,6 +41,9 @@ def test_the_artifact_keeps_the_budget_and_the_contract(finished):
     assert built.report.exactness.exact, built.report.exactness.reason
     assert built.report.exactness.max_logit_error <= built.report.exactness.tolerance
     assert {row.kind for row in built.report.tensors} >= {"qkv_proj", "down_proj", "lm_head"}
+    sizes = [point.bytes for point in built.report.pareto]
+    assert sizes == sorted(sizes)
+    assert sizes
     assert read_report(built.artifact / "report.json").tensors == built.report.tensors
 
 

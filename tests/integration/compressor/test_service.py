@@ -64,14 +64,17 @@ async def test_a_job_from_submission_to_a_family_that_loads(tmp_path: Path) -> N
     made = family.target.provenance
     assert made is not None
     assert (made.source_sha256, made.plan["target_bytes"]) == (info.source_sha256, 5000)
-    assert parse_report(json.loads(text)).bits_per_weight == 4.5
+    report = parse_report(json.loads(text))
+    assert (report.bits_per_weight, report.source) == (4.5, "tiny/target")
+    assert report.plan == made.plan, "the report names what the job named"
+    assert str(tmp_path) not in text
     assert [(each.model, each.tier, each.has_report) for each in artifacts] == [
         ("tiny", "draft", False),
         ("tiny", "target", False),
         ("tiny-lobi", "draft", False),
         ("tiny-lobi", "target", True),
     ]
-    assert not list((tmp_path / "data" / "compression").glob("*/*")), "the job's directory is gone"
+    assert not list((tmp_path / "data" / "compression").glob("*")), "the job's directory is gone"
 
 
 async def test_the_same_job_again_gives_the_same_artifact(tmp_path: Path) -> None:
@@ -99,7 +102,13 @@ async def test_an_artifact_can_take_the_place_of_its_source(tmp_path: Path) -> N
 
 async def test_a_draft_joins_the_ladder_of_its_target(tmp_path: Path) -> None:
     async with running_compressor(tmp_path) as client:
-        last = await done(client, plan_json=plan_json(objective="draft", draft_for="tiny"))
+        last = await done(
+            client,
+            plan_json=plan_json(objective="draft", draft_for="tiny"),
+            calibration=b"some text",
+        )
+        _, text = await client.report("tiny-lobi")
+    assert str(tmp_path) not in text
     assert last.state is JobState.DONE, last.failure
     family = ModelStore(tmp_path / "models").get("tiny-lobi")
     assert {tier.name for tier in family.ladder} == {"draft", "lobi"}
@@ -123,7 +132,7 @@ async def test_cancel_stops_the_work_and_publishes_nothing(tmp_path: Path) -> No
         # The next job runs: the worker has let go of this one.
         assert (await done(client)).state is JobState.DONE
         assert len(await client.artifacts("tiny-lobi")) == 2
-    assert not list((tmp_path / "data" / "compression").glob("*/*"))
+    assert not list((tmp_path / "data" / "compression").glob("*"))
 
 
 async def test_health_and_cancel_answer_while_passes_run(tmp_path: Path) -> None:

@@ -1,0 +1,168 @@
+"""Publication: all at once, repeatable, in a new family or over what was there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hola.compression.report import Report, write_report
+from hola.errors import ArtifactInvalid, InvalidRequest, TokenizerMismatch
+from hola.models.family import load_family, verify_digests
+from hola.models.manifest import MANIFEST_FILE, Tier
+from hola.models.publish import KEPT_ARTIFACTS, Publication, publish
+from hola.models.store import ModelStore
+from tests.support.family_files import write_family, write_tier
+
+
+def built(folder: Path, weights: bytes = b"w", **tier: Any) -> Path:
+    """A model directory with a report."""
+    shutil.rmtree(folder, ignore_errors=True)
+    write_tier(folder, **tier)
+    (folder / "model.onnx.data").write_bytes(weights)
+    report = Report(
+        source="tiny/target",
+        parameters=5,
+        bytes=9,
+        overhead_bytes=1,
+        bits_per_weight=3.25,
+        original_bytes=90,
+        calibration_sha256="ab" * 32,
+    )
+    write_report(report, folder / "report.json")
+    return folder
+
+
+def put(root: Path, place: Path, name: str, tier: str = "target", base: str = "") -> Tier:
+    store = ModelStore(root)
+    publication = Publication(
+        name=name,
+        tier=tier,
+        base=store.get(base) if base else None,
+        source="tiny/target",
+        source_sha256="cd" * 32,
+        plan={"bits_per_weight": 3.25},
+        license="MIT",
+    )
+    return publish(store, place, publication)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_family(tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_a_new_family_has_the_other_tiers_and_the_provenance(root: Path, tmp_path: Path):
+    tier = put(root, built(tmp_path / "out"), "small", base="tiny")
+    family = load_family(root / "small")
+    verify_digests(family)
+    assert [each.name for each in family.tiers] == ["draft", "target"]
+    assert tier.quantization == "lobi 3.25 bits"
+    assert tier.path.name == tier.digest
+    made = tier.provenance
+    assert made is not None
+    assert (made.source, made.license, made.calibration_sha256) == ("tiny/target", "MIT", "ab" * 32)
+    assert made.tokenizer_sha256 == family.tokenizer_sha256
+    assert "report.json" not in tier.files
+    assert sorted(each.name for each in root.iterdir()) == ["small", "tiny"]
+
+
+def test_a_family_of_one_artifact(root: Path, tmp_path: Path):
+    put(root, built(tmp_path / "out"), "alone")
+    family = load_family(root / "alone")
+    assert [each.name for each in family.tiers] == ["target"]
+    assert family.license == "MIT"
+
+
+def test_a_tier_is_replaced_and_knows_its_checkpoint(root: Path, tmp_path: Path):
+    before = load_family(root / "tiny")
+    for weights in (b"one", b"two"):
+        put(root, built(tmp_path / "out", weights), "tiny")
+    family = load_family(root / "tiny")
+    verify_digests(family)
+    assert family.target.digest != before.target.digest
+    assert family.target.checkpoint == root / "tiny/target"
+    assert family.ladder == before.ladder
+
+
+def test_a_new_tier_joins_the_ladder_by_size(root: Path, tmp_path: Path):
+    put(root, built(tmp_path / "out", b"w" * 10**6), "tiny", tier="large")
+    put(root, built(tmp_path / "out", b""), "tiny", tier="small")
+    assert [tier.name for tier in load_family(root / "tiny").ladder] == ["small", "draft", "large"]
+
+
+def test_the_same_artifact_again_changes_nothing(root: Path, tmp_path: Path):
+    first = put(root, built(tmp_path / "out"), "tiny")
+    manifest = (root / "tiny" / MANIFEST_FILE).read_text()
+    second = put(root, built(tmp_path / "out"), "tiny")
+    assert first.digest == second.digest
+    assert json.loads(manifest) == json.loads((root / "tiny" / MANIFEST_FILE).read_text())
+
+
+def test_old_artifacts_go(root: Path, tmp_path: Path):
+    for number in range(KEPT_ARTIFACTS + 4):
+        put(root, built(tmp_path / "out", bytes([number])), "tiny")
+    assert len(list((root / "tiny/artifacts").iterdir())) == KEPT_ARTIFACTS + 1
+    verify_digests(load_family(root / "tiny"))
+
+
+def test_another_tokenizer_is_refused_and_nothing_changes(root: Path, tmp_path: Path):
+    manifest = (root / "tiny" / MANIFEST_FILE).read_bytes()
+    with pytest.raises(TokenizerMismatch):
+        put(root, built(tmp_path / "out", merges=3), "tiny")
+    with pytest.raises(TokenizerMismatch):
+        put(root, built(tmp_path / "out", merges=3), "new", base="tiny")
+    assert (root / "tiny" / MANIFEST_FILE).read_bytes() == manifest
+    assert [each.name for each in root.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "x" * 65])
+def test_bad_names(root: Path, tmp_path: Path, name: str):
+    with pytest.raises(InvalidRequest):
+        put(root, built(tmp_path / "out"), name)
+    with pytest.raises(InvalidRequest):
+        put(root, built(tmp_path / "out"), "tiny", tier=name)
+
+
+@pytest.mark.parametrize("spoil", ["missing", "garbage"])
+def test_no_report_no_publication(root: Path, tmp_path: Path, spoil: str):
+    place = built(tmp_path / "out")
+    if spoil == "missing":
+        (place / "report.json").unlink()
+    else:
+        (place / "report.json").write_text("[]")
+    with pytest.raises(ArtifactInvalid):
+        put(root, place, "tiny")
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path):
+    (tmp_path / "models").write_text("a file")
+    with pytest.raises(ArtifactInvalid, match="cannot be written"):
+        put(tmp_path / "models", built(tmp_path / "out"), "new")
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [3, {}, {"plan": []}, {"plan": {}, "report": {}}, {"plan": {}, "report": 1, "source": 2}],
+)
+def test_a_bad_provenance_is_an_invalid_manifest(root: Path, provenance: object):
+    file = root / "tiny" / MANIFEST_FILE
+    document = json.loads(file.read_text())
+    document["tiers"]["target"]["provenance"] = provenance
+    file.write_text(json.dumps(document))
+    with pytest.raises(ArtifactInvalid):
+        load_family(root / "tiny")
+
+
+@pytest.mark.parametrize("checkpoint", ["../x", "/etc", 3])
+def test_a_checkpoint_outside_the_family(root: Path, checkpoint: object):
+    file = root / "tiny" / MANIFEST_FILE
+    document = json.loads(file.read_text())
+    document["tiers"]["target"]["checkpoint"] = checkpoint
+    file.write_text(json.dumps(document))
+    with pytest.raises(ArtifactInvalid):
+        load_family(root / "tiny")
