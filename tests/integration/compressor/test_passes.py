@@ -25,7 +25,7 @@ from hola.errors import (
 )
 from hola_compressor.passes import estimate
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 STAGES = ["text", "measure", "allocate", "quantize", "repair", "export", "done"]
 
 
