@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hola.errors import InvalidRequest
-from hola.retrieval.context.lexical import stems
+from hola.retrieval.context.lexical import folded_words, stemmed, stems
 from hola.retrieval.context.scorer import Scorer, default_scorer
 from hola.retrieval.context.sentences import Span, split_sentences
 from hola.retrieval.context.signals import Sentence, sentence_signals
@@ -18,7 +18,7 @@ from hola.retrieval.types import Passage
 
 CountTokens = Callable[[str], int]
 Array = npt.NDArray[np.float64]
-DEFAULT_MIN_SCORE = 0.02
+DEFAULT_MIN_SCORE = 0.01
 DEFAULT_MAX_PASSAGES = 16
 # A sentence of which so many words stand in one that is kept says nothing new.
 _SAME_SHARE = 0.85
@@ -43,12 +43,17 @@ class SelectOptions:
 
 def sentences_of(passages: Sequence[Passage]) -> tuple[Sentence, ...]:
     """All sentences in order of passage and text; those of white space alone left out."""
-    return tuple(
-        Sentence(rank=rank, number=number, span=span, text=span.of(passage.chunk.text))
-        for rank, passage in enumerate(passages)
-        for number, span in enumerate(split_sentences(passage.chunk.text))
-        if span.of(passage.chunk.text).strip()
-    )
+    found = []
+    for rank, passage in enumerate(passages):
+        for number, span in enumerate(split_sentences(passage.chunk.text)):
+            text = span.of(passage.chunk.text)
+            if text.strip():
+                found.append(
+                    Sentence(
+                        rank=rank, number=number, span=span, text=text, words=folded_words(text)
+                    )
+                )
+    return tuple(found)
 
 
 def select_context(
@@ -107,7 +112,7 @@ class _Selection:
         self._frames = [options.frame(passage) for passage in passages]
         self._titles = [frozenset(stems(passage.chunk.title)) for passage in passages]
         self._words = [
-            self._titles[sentence.rank].union(stems(sentence.text)) for sentence in sentences
+            self._titles[sentence.rank].union(stemmed(sentence.words)) for sentence in sentences
         ]
         self._order = np.argsort(-scores, kind="stable").tolist()
         self._kept: list[int] = []

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hola.retrieval.context.lexical import name_stems, plain, plain_title, stems
+from hola.retrieval.context.lexical import folded_words, name_stems, plain, stemmed, title_words
 from hola.retrieval.context.sentences import Span
 
 Array = npt.NDArray[np.float64]
@@ -55,12 +55,16 @@ _DIGIT = re.compile(r"\d")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence:
-    """A sentence of a passage: `rank` of the passage, `number` within it, both from 0."""
+    """A sentence of a passage: `rank` of the passage, `number` within it, both from 0.
+
+    `words` are those of hola.retrieval.context.lexical.folded_words.
+    """
 
     rank: int
     number: int
     span: Span
     text: str
+    words: tuple[str, ...]
 
 
 def sentence_signals(
@@ -90,12 +94,13 @@ class _Signals:
     ) -> None:
         self._sentences = sentences
         self._of = np.array([sentence.rank for sentence in sentences])
-        self._asked = list(dict.fromkeys(stems(question)))
+        asked = folded_words(question)
+        self._asked = list(dict.fromkeys(stemmed(asked)))
         self._cosines = cosines
-        plain_question = plain(question)
-        self._titles = [plain_title(title) for title in titles]
-        self._title_stems = [set(stems(title)) for title in self._titles]
-        self._stems = [stems(sentence.text) for sentence in sentences]
+        plain_question = plain(asked)
+        self._titles = [plain(title_words(title)) for title in titles]
+        self._title_stems = [set(stemmed(title_words(title))) for title in titles]
+        self._stems = [stemmed(sentence.words) for sentence in sentences]
         self._sets = [set(words) for words in self._stems]
         self._bags = self._passages()
         found = Counter(word for bag in self._bags for word in bag)
@@ -182,7 +187,7 @@ class _Signals:
     def _mentions(self) -> Array:
         """1 where a sentence names another passage's title, shape (sentences, passages)."""
         mentions = np.zeros((len(self._sentences), len(self._titles)))
-        texts = [plain(sentence.text) for sentence in self._sentences]
+        texts = [plain(sentence.words) for sentence in self._sentences]
         for rank, title in enumerate(self._titles):
             if len(title) <= _SHORTEST_TITLE:
                 continue
