@@ -31,7 +31,8 @@ define make-venv
 endef
 
 .PHONY: help setup setup-test redis-server demo proto proto-check buf fmt lint type lock \
-  test test-unit test-contract test-integration test-e2e test-slow test-chaos check bench up down logs images clean
+  test test-unit test-contract test-integration test-e2e test-slow test-chaos check bench up down logs images clean \
+  dist-check k8s-check images-check compose-check arm64-check
 
 help:  ## this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -136,6 +137,22 @@ check: proto-check lint type test-unit  ## before every commit: under two minute
 bench: $(VENV)/.dev  ## exactness and speed, as JSON
 	@$(BIN)/hola bench exactness --json
 	@$(BIN)/hola bench speed --json
+
+# Proofs that what ships works. Each installs what it needs, says what it checked, and is no part of `make test`.
+dist-check:  ## wheel and sdist: built, installed elsewhere, asked by Python, grpcurl and Node clients
+	@$(PYTHON) -m tools.checks.dist
+
+k8s-check: $(VENV)/.dev  ## every overlay and the chart: rendered, against schemas, against our policies
+	@$(BIN)/python -m tools.checks.k8s
+
+images-check: $(VENV)/.dev  ## build the images with buildah on a Debian made here and run them (root; IMAGES="edge ...")
+	@$(BIN)/python -m tools.checks.images $(IMAGES)
+
+compose-check: $(VENV)/.dev redis-server  ## the compose file's own commands on this machine: one answer, orderly shutdown
+	@$(BIN)/python -m tools.checks.compose
+
+arm64-check: $(VENV)/.dev  ## the edge install on an emulated arm64 Debian: the demo tiers write the same ids (root; slow)
+	@$(BIN)/python -m tools.checks.arm64
 
 up: images  ## start redis and the four services with docker compose
 	@docker compose up --detach --wait

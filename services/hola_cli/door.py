@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.console import Console
 from rich.markup import escape
 
+from hola import tracing
 from hola.errors import HolaError
 from hola.idempotency import request_id_of_key
 from hola.rpc.admitted import when_admitted
@@ -27,6 +28,7 @@ from hola.types import GenerateEvent, GenerateRequest
 from hola_cli.answer import Answer, Screen, receive
 from hola_cli.logs import quiet
 from hola_cli.options import DoorOptions, FamilyOptions
+from hola_cli.said import said
 from hola_cli.trouble import say_wait
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ async def open_door(options: DoorOptions, *, data_dir: str | None = None) -> Asy
 
         client = RouterClient(address, settings)
         try:
-            yield client
+            with tracing.exporting("client", settings):
+                yield client
         finally:
             await client.close()
     else:
@@ -78,7 +81,8 @@ async def open_door(options: DoorOptions, *, data_dir: str | None = None) -> Asy
         async with AsyncExitStack() as stack:
             with loading(settings.model):
                 node = await stack.enter_async_context(open_node(settings))
-            yield Embedded(node.router)
+            with tracing.exporting("embedded", settings):
+                yield Embedded(node.router)
 
 
 def loading(model: str) -> AbstractContextManager[object]:
@@ -136,21 +140,22 @@ def router_address(options: DoorOptions) -> str:
     """The remote router's address; empty for a node inside this process."""
     if options.embedded:
         return ""
-    return options.router or os.environ.get("HOLA_ROUTER", "")
+    return options.router or said("HOLA_ROUTER")
 
 
 def wanted_model(options: FamilyOptions) -> str:
     """The family to ask for; empty leaves it to the router."""
-    return options.model or os.environ.get("HOLA_MODEL", "")
+    return options.model or said("HOLA_MODEL")
 
 
 def settings_for(options: FamilyOptions) -> Settings:
-    """HOLA_* of the environment under what the command line says. Raises ConfigError."""
+    """The settings under what the command line says. Raises ConfigError."""
     from hola.config import load_settings
 
-    environ = dict(os.environ)
-    if options.models_dir is not None:
-        environ["HOLA_MODELS_DIR"] = options.models_dir
-    if options.model is not None:
-        environ["HOLA_MODEL"] = options.model
-    return load_settings(environ)
+    return load_settings(os.environ, flags_of(options))
+
+
+def flags_of(options: FamilyOptions) -> dict[str, str]:
+    """What the command line sets, by the variables' names."""
+    given = {"HOLA_MODELS_DIR": options.models_dir, "HOLA_MODEL": options.model}
+    return {name: value for name, value in given.items() if value is not None}

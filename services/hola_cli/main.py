@@ -18,6 +18,7 @@ from hola_cli import (
     certs,
     chat,
     collections,
+    config,
     dead_letters,
     doctor,
     embedder,
@@ -30,6 +31,7 @@ from hola_cli import (
     requests,
     search,
     serve,
+    top,
 )
 from hola_cli.trouble import line_of
 
@@ -117,6 +119,8 @@ app.command("ingest")(ingest.command)
 app.command("search")(search.command)
 app.add_typer(gate.app, name="gate")
 app.add_typer(collections.app, name="collections")
+app.add_typer(config.app, name="config")
+app.command("top")(top.command)
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
 app.add_typer(certs.app, name="certs")

@@ -12,8 +12,9 @@ import hola_drafter.app
 import hola_router.app
 import hola_verifier.app
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.config import Settings
-from hola.ports import Bus, VerifierPort
+from hola.ports import VerifierPort
 from hola.rpc.server import RpcServer
 from hola.telemetry import Metrics
 from hola_drafter.drafter import Drafter, DraftModel
@@ -32,6 +33,11 @@ class Node:
     verifier: VerifierPort
     bus: Bus
     address: str
+    router_app: hola_router.app.RouterApp
+
+    def reload(self, settings: Settings) -> None:
+        """Take up what may change while it runs. Raises ConfigError; nothing has changed then."""
+        self.router_app.reload(settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,8 @@ async def open_node(
         await _open(stack, drafter)
         address = ""
         if listen:
-            compressor = hola_compressor.app.build(settings, metrics)
+            compressor = hola_compressor.app.build(settings, metrics, bus=shared_bus)
+            await _open(stack, compressor)
             apps = (router, drafter, verifier, compressor)
             services = [service for app in apps for service in app.services]
             server = RpcServer(listen, services, settings, metrics)
@@ -88,6 +95,7 @@ async def open_node(
             verifier=verifier.port,
             bus=shared_bus,
             address=address,
+            router_app=router,
         )
 
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import typer.main
 
-from hola.config import variables
 from hola_cli.main import EPILOG, app
 
 HEADER = """# The `hola` command
 
 <!-- Made by `python -m hola_cli.reference > docs/CLI.md`; a test compares. -->
 """
+SETTINGS = (
+    "## Settings",
+    "",
+    "Every command and service has the same ones: [CONFIG.md](CONFIG.md).",
+)
 HIDDEN = {"help", "install_completion", "show_completion"}
 
 
@@ -24,7 +28,7 @@ def reference() -> str:
     parts = [HEADER, paragraph(root.help), "", EPILOG, "", *_contents(root), ""]
     for path, command in _commands(root, "hola"):
         parts += [f"## `{path}`", "", paragraph(command.help), "", *_parameters(path, command)]
-    return "\n".join([*parts, *_settings()]).rstrip() + "\n"
+    return "\n".join([*parts, *SETTINGS]).rstrip() + "\n"
 
 
 def paragraph(text: str | None) -> str:
@@ -76,18 +80,6 @@ def _default(param: Any) -> str:
         return "required"
     value = getattr(param.default, "value", param.default)
     return "" if value is None or value is False or value == "" else f"`{value}`"
-
-
-def _settings() -> Iterator[str]:
-    yield "## Settings"
-    yield ""
-    yield "Environment variables of every command and service; an unknown `HOLA_*` is an error."
-    yield ""
-    yield "| variable | default | form | meaning |"
-    yield "|---|---|---|---|"
-    for row in variables():
-        default = f"`{row.default}`" if row.default else ""
-        yield f"| `{row.name}` | {default} | {_cell(row.form)} | {_cell(row.description)} |"
 
 
 def _cell(text: str) -> str:

@@ -10,7 +10,7 @@ from hola_compressor.app import build
 
 def main() -> None:
     """Entry point of `hola-compressor`."""
-    sys.exit(run("compressor", build))
+    sys.exit(run("compressor", build, arguments=sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hola_drafter.app import build
 
 def main() -> None:
     """Serve until SIGTERM; the exit code says how it went."""
-    sys.exit(run("drafter", build))
+    sys.exit(run("drafter", build, arguments=sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from hola import __version__
+from hola import __version__, genai, tracing
 from hola.convert import failure_of
 from hola.engines.worker import EngineWorker, Timed
 from hola.errors import (
@@ -94,13 +94,18 @@ class Drafter:
         self._worker = worker
         self._patience = patience
         self._metrics = metrics or Metrics()
-        self._metrics.active_requests.labels(SERVICE).set_function(lambda: self._active)
+        self._metrics.requests_running.labels(SERVICE).set_function(lambda: self._active)
         self._clock = clock
         self._pacing: dict[tuple[str, ...], AdaptivePacing] = {}
         self._closing: set[asyncio.Task[Timed[None]]] = set()
         self._max_direct = max_direct
         self._direct: set[str] = set()
         self._active = 0
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where it counts."""
+        return self._metrics
 
     async def info(self) -> DrafterInfo:
         """What this drafter runs."""
@@ -148,10 +153,13 @@ class Drafter:
 
         Raises only what `emit` raises.
         """
-        outlet = Outlet(emit, self._metrics, job)
         self._active += 1
+        asked = genai.of_request(self._model.name, job.sampling, request_id=job.request_id)
+        ids = bound_ids(request_id=job.request_id, session_id=job.request_id)
         try:
-            with bound_ids(request_id=job.request_id):
+            with ids, tracing.span(f"generate {self._model.name}", asked) as span:
+                span.set({"hola.tokens_before": len(history.committed) or None})
+                outlet = Outlet(emit, self._metrics, job, span)
                 await self._checked(job, outlet, history)
         finally:
             self._active -= 1
@@ -220,6 +228,7 @@ class Drafter:
                 outlet,
                 key=job.request_id,
                 patience=self._patience_of(job),
+                metrics=self._metrics,
             )
         finally:
             await self._free(caches, job.request_id)

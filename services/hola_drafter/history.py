@@ -14,7 +14,8 @@ class History:
     """The events of a request so far.
 
     Its Started, its committed tokens, those behind them that were written without a verifier, the
-    numerics it was made with, the number of Corrections, and whether it has ended.
+    numerics it was made with, the number of Corrections, whether it has ended, and the number of
+    its entries.
     """
 
     started: Started | None = None
@@ -23,13 +24,15 @@ class History:
     fingerprint: str = ""
     corrections: int = 0
     ended: bool = False
+    entries: int = 0
 
     @classmethod
     def of(cls, entries: Iterable[JournalEntry]) -> History:
         """Read a journal from its start. Raises ProtocolViolation on one that does not add up."""
-        transcript = Transcript()
+        transcript, count = Transcript(), 0
         for entry in entries:
             transcript.note(entry.event)
+            count += 1
         return cls(
             started=transcript.started,
             committed=transcript.final,
@@ -37,6 +40,7 @@ class History:
             fingerprint=transcript.fingerprint,
             corrections=transcript.corrections,
             ended=transcript.end is not None,
+            entries=count,
         )
 
 

@@ -11,8 +11,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from hola import genai, tracing
+from hola.bus.ports import Journal
 from hola.errors import BusUnavailable, Fenced
-from hola.ports import Journal
 from hola.types import Failure, GenerateEvent, JournalEntry, Summary
 
 # Rounds the session may be ahead of a slow bus.
@@ -23,8 +24,8 @@ class JournalWriter:
     """`put` events, while `run` appends them in a task of its own.
 
     So the bus's round trip overlaps with drafting and verifying. `is_ending` is true from the
-    terminal event on. `run` raises Fenced when another writer, or a cancellation, owns the journal,
-    and BusUnavailable after `patience_s` of retries.
+    terminal event on; `entries` counts those written. `run` raises Fenced when another writer, or a
+    cancellation, owns the journal, and BusUnavailable after `patience_s` of retries.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class JournalWriter:
         self._patience_s = patience_s
         self._events: asyncio.Queue[GenerateEvent | None] = asyncio.Queue(MAX_AHEAD)
         self.is_ending = False
+        self.entries = 0
 
     async def put(self, event: GenerateEvent) -> None:
         """Hand an event over; waits only when the bus is far behind."""
@@ -49,7 +51,10 @@ class JournalWriter:
     async def run(self) -> None:
         """Append until `finish`."""
         while (event := await self._events.get()) is not None:
-            await self._append(JournalEntry(event=event, writer=self._writer))
+            about = genai.of_message("send", "journal", self._request_id)
+            with tracing.held("send journal", about, kind="producer"):
+                await self._append(JournalEntry(event=event, writer=self._writer))
+            self.entries += 1
 
     async def _append(self, entry: JournalEntry) -> None:
         retrying = AsyncRetrying(

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from hola import tracing
 from hola.engines.worker import EngineWorker
 from hola.errors import (
     DeadlineExceeded,
@@ -19,7 +20,7 @@ from hola.errors import (
 from hola.ports import Proposal, VerifierPort
 from hola.speculation.actions import Action, Draft, Emit, Send
 from hola.speculation.drafter_session import DrafterSession
-from hola.telemetry import get_logger
+from hola.telemetry import Metrics, get_logger
 from hola.types import (
     CancelSession,
     DraftBlock,
@@ -31,6 +32,7 @@ from hola.types import (
 from hola_drafter.line import Line
 from hola_drafter.outlet import EmitEvent
 from hola_drafter.patience import Absence, Patience
+from hola_drafter.rounds import Rounds
 
 log = get_logger(__name__)
 
@@ -47,6 +49,7 @@ async def run_session(
     *,
     key: str,
     patience: Patience,
+    metrics: Metrics | None = None,
 ) -> None:
     """Play a session to its end; `emit` gets every event, the last one Summary or Failure.
 
@@ -56,7 +59,8 @@ async def run_session(
     raises, and cancellation, propagate after the verifier has been told to free the session.
     `key` is the request's lane on the worker.
     """
-    shell = _Shell(session, verifier, worker, emit, key, patience)
+    rounds = Rounds(metrics or Metrics())
+    shell = _Shell(session, verifier, worker, emit, key, patience, rounds)
     try:
         await _play_or_fail(shell, session, patience.deadline_s)
     except _EmitFailed as failed:
@@ -95,8 +99,10 @@ class _Shell:
         emit: EmitEvent,
         key: str,
         patience: Patience,
+        rounds: Rounds,
     ) -> None:
         self._session = session
+        self._rounds = rounds
         self._worker = worker
         self._emit = emit
         self._key = key
@@ -130,11 +136,16 @@ class _Shell:
                 case Emit(event=event):
                     await self._give(event)
                 case Draft():
+                    self._rounds.committed()
                     todo.extend(await self._draft())
                 case Send(message=CancelSession()):
+                    self._rounds.committed()
                     await self.hang_up()
                 case Send(message=DraftBlock() as block):
-                    verdict, elapsed_ns = await self._line.verify(block)
+                    self._rounds.committed()
+                    with self._rounds.round(block) as span:
+                        verdict, elapsed_ns = await self._line.verify(block)
+                        self._rounds.judged(span, verdict, elapsed_ns)
                     return [*todo, *self._session.on_verdict(verdict, elapsed_ns)]
                 case Send(message=Open() as message):
                     opened, elapsed_ns = await self._open(message)
@@ -233,16 +244,25 @@ class _Shell:
         if self._session.outage is not Outage.WAIT:
             connect_s = min(connect_s, self._patience.at_once_s)
         fingerprint = self._session.fingerprint
-        return await self._line.open(message, fingerprint=fingerprint, connect_s=connect_s)
+        with self._rounds.opening(message) as span:
+            opened, elapsed_ns = await self._line.open(
+                message, fingerprint=fingerprint, connect_s=connect_s
+            )
+            self._rounds.opened(span, opened)
+        return opened, elapsed_ns
 
     async def _draft(self) -> Sequence[Action]:
-        try:
-            timed = await self._worker.run(self._session.draft, key=self._key)
-        except Exception:
-            # Whatever is wrong with a draft tier: the target alone gives the same text.
-            log.exception("draft_failed")
-            return self._session.on_draft_failed()
-        return self._session.on_draft(timed.value, timed.queue_ns + timed.compute_ns)
+        with tracing.held("draft") as span:
+            try:
+                timed = await self._worker.run(self._session.draft, key=self._key)
+            except Exception:
+                # Whatever is wrong with a draft tier: the target alone gives the same text.
+                log.exception("draft_failed")
+                return self._session.on_draft_failed()
+            elapsed_ns = timed.queue_ns + timed.compute_ns
+            tokens = len(timed.value.tokens)
+            self._rounds.drafted(span, self._session.asked_tokens, tokens, elapsed_ns)
+        return self._session.on_draft(timed.value, elapsed_ns)
 
     async def _give(self, event: GenerateEvent) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, suppress
 from typing import Any
 
 from tenacity import (
@@ -14,9 +14,10 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from hola import genai, tracing
+from hola.bus.ports import Bus
 from hola.convert import failure_of
 from hola.errors import BusUnavailable, Fenced, HolaError, UnknownRequest
-from hola.ports import Bus
 from hola.telemetry import bound_ids, get_logger
 from hola.types import Delivery, JournalEntry
 from hola_drafter.drafter import Drafter
@@ -128,7 +129,7 @@ class JobWorker:
     async def _serve(self, delivery: Delivery) -> None:
         request_id = delivery.job.request_id
         self._running[request_id] = asyncio.Event()
-        with bound_ids(request_id=request_id):
+        with bound_ids(request_id=request_id), _traced(delivery):
             try:
                 await self._run_or_leave(delivery)
             except asyncio.CancelledError:
@@ -167,6 +168,7 @@ class JobWorker:
     async def _generate(self, delivery: Delivery, history: History) -> None:
         job = delivery.job
         if history.started is not None:
+            self._drafter.metrics.takeovers.inc()
             log.info("job_taken_over", tokens=len(history.committed), attempts=delivery.attempts)
         writer = JournalWriter(
             self._bus.journal, job.request_id, self._name, patience_s=self._bus_patience_s
@@ -177,6 +179,7 @@ class JobWorker:
             await self._drafter.run(job, writer.put, history=history)
             await writer.finish()
             await writing
+            self._drafter.metrics.journal_entries.observe(history.entries + writer.entries)
             beat.cancel()
 
     async def _beat(self, delivery: Delivery, writer: JournalWriter) -> None:
@@ -229,6 +232,18 @@ class JobWorker:
         log.info("fenced", cancelled=history.ended)
         if history.ended:
             await self._ack(delivery)
+
+
+def _traced(delivery: Delivery) -> AbstractContextManager[tracing.Span]:
+    """The span of a delivery, in the trace of whoever published the job."""
+    job = delivery.job
+    about = genai.of_message("process", "jobs", job.request_id)
+    return tracing.span(
+        "process jobs",
+        {**about, "hola.attempt": delivery.attempts},
+        kind="consumer",
+        parent=job.traceparent,
+    )
 
 
 async def _end(tasks: set[asyncio.Task[Any]]) -> None:

@@ -8,7 +8,7 @@ from hola_router.app import build
 
 def main() -> None:
     """Serve until SIGTERM; the exit code says how it went."""
-    sys.exit(run("router", build))
+    sys.exit(run("router", build, arguments=sys.argv[1:]))
 
 
 if __name__ == "__main__":

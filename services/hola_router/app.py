@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.checking import AnswerCheck
 from hola.config import Settings
 from hola.models.store import ModelStore
-from hola.ports import Bus
 from hola.rpc.server import RpcServer, RpcService
 from hola.rpc.verifier_pool import VerifierPool
 from hola.rpc.verifier_sources import REGISTRY
 from hola.telemetry import Metrics
 from hola.v1 import router_pb2, router_pb2_grpc
+from hola_router.backlog import watch_backlog
 from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.generate import Router
@@ -45,6 +47,7 @@ class RouterApp:
         self._opened = AsyncExitStack()
         self._router: Router | None = None
         self._retrieval: Retrieval | None = None
+        self._gate: Gate | None = None
         self._server: RpcServer | None = None
 
     @property
@@ -85,20 +88,23 @@ class RouterApp:
         self._retrieval = Retrieval(settings, self._metrics, bus)
         self._opened.push_async_callback(self._retrieval.close)
         self._retrieval.start()
+        self._gate = Gate(
+            bus,
+            tenants=tenants_from(settings),
+            queue_limit=settings.queue_limit,
+            kv_share=settings.kv_share,
+        )
         self._router = Router(
             bus=bus,
             catalogue=catalogue,
             detach_grace_s=settings.detach_grace_s,
-            gate=Gate(
-                bus,
-                tenants=tenants_from(settings),
-                queue_limit=settings.queue_limit,
-                kv_share=settings.kv_share,
-            ),
+            gate=self._gate,
             planner=self._planner(catalogue, bus, self._retrieval.library),
             metrics=self._metrics,
         )
         self._opened.push_async_callback(self._router.close)
+        watching = asyncio.create_task(watch_backlog(bus, self._metrics))
+        self._opened.callback(watching.cancel)
 
     async def start(self) -> None:
         """`open`, then serve. Raises ConfigError on an address that is malformed or taken."""
@@ -143,6 +149,11 @@ class RouterApp:
         pool = VerifierPool(spec, self._settings, registry=registry, metrics=self._metrics)
         self._opened.push_async_callback(pool.close)
         return pool
+
+    def reload(self, settings: Settings) -> None:
+        """Take up limits of tenants and verifiers. Raises ConfigError; nothing has changed then."""
+        if self._gate is not None:
+            self._gate.reload(tenants_from(settings), settings.kv_share)
 
     async def _open_bus(self) -> Bus:
         bus = await bus_from(self._settings)

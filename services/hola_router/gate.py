@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from hola.ports import Bus
+from hola.bus.ports import Bus
 from hola.types import VerifierInfo
 from hola_router.admission import LoadFacts, over_rate, refusal
 from hola_router.pace import Pace
@@ -49,6 +49,10 @@ class Gate:
     def queue_limit(self) -> int:
         """Requests of all tenants that may wait or run."""
         return self._queue_limit
+
+    def reload(self, tenants: Tenants, kv_share: float) -> None:
+        """From now on these limits."""
+        self._tenants, self._kv_share = tenants, kv_share
 
     def limits(self, tenant: str) -> TenantLimits:
         """What one tenant may use."""

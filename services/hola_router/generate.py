@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from hola import __version__
+from hola import __version__, genai, tracing
+from hola.bus.ports import Bus
 from hola.errors import (
     BusUnavailable,
     DuplicateRequest,
@@ -18,13 +19,13 @@ from hola.errors import (
     Overloaded,
     UnknownRequest,
 )
-from hola.ports import Bus
 from hola.telemetry import Metrics, get_logger
 from hola.types import (
     DEFAULT_TENANT,
     Correction,
     Failure,
     GenerateEvent,
+    GenerateJob,
     GenerateRequest,
     Plan,
     RetrievalParams,
@@ -41,10 +42,12 @@ from hola_router.gate import Gate
 from hola_router.intake import Accepted, Intake
 from hola_router.naming import bus_id
 from hola_router.planner import Planned, Planner
+from hola_router.seen import Seen
 from hola_router.turnstile import Turnstile
 
 SERVICE = "router"
 DETACHED = "detached"
+JOBS = "jobs"
 
 log = get_logger(__name__)
 
@@ -74,7 +77,7 @@ class Router:
         self._planner = planner
         self._turnstile = Turnstile()
         self._metrics = metrics or Metrics()
-        self._metrics.active_requests.labels(SERVICE).set_function(
+        self._metrics.requests_running.labels(SERVICE).set_function(
             lambda: self._attachments.active_requests
         )
         self._attachments = Attachments(
@@ -129,12 +132,15 @@ class Router:
         # The deadline of a repeated call is not the request's.
         deadline = 0 if accepted.is_repeat else job.deadline_unix_ns
         events = self._follow(job.request_id, accepted.request_id, deadline_unix_ns=deadline)
+        seen = Seen(job, self._metrics)
         try:
             async with aclosing(events):
                 async for event in events:
                     outcome = _outcome(event) or outcome
                     if isinstance(event, Started) and event.plan is not None:
                         first = event.plan.depth  # a repeated call is told what was done
+                    if not accepted.is_repeat:
+                        seen.note(event)
                     yield event, first
                     first = None
         finally:
@@ -212,7 +218,8 @@ class Router:
         if request.retrieval == RetrievalParams():
             return accepted
         planned = await self._planned(accepted, request)
-        self._metrics.retrieval_plans.labels(planned.plan.depth.name.lower()).inc()
+        depth = planned.plan.depth.name.lower()
+        self._metrics.gate_decisions.labels("retrieval", depth).inc()
         self._metrics.retrieval_search_seconds.observe(planned.plan.search_ms / 1e3)
         self._metrics.retrieval_gate_seconds.observe(planned.plan.gate_ms / 1e3)
         job = replace(
@@ -248,7 +255,7 @@ class Router:
     async def _publish(self, accepted: Accepted) -> Accepted:
         """Queue the job; a repeated one too, since who queued it first may have died half-way."""
         try:
-            await self._bus.jobs.publish(accepted.job)
+            await self._send(accepted.job)
         except asyncio.CancelledError:
             # The client has gone, and the job may be in the queue.
             if not accepted.is_repeat:
@@ -263,6 +270,12 @@ class Router:
                 f"request id {accepted.request_id!r} is taken", request_id=accepted.request_id
             ) from None
         return replace(accepted, is_repeat=False)
+
+    async def _send(self, job: GenerateJob) -> None:
+        """Put the job on the bus, with its trace."""
+        about = genai.of_message("send", JOBS, job.request_id)
+        with tracing.held(f"send {JOBS}", about, kind="producer") as span:
+            await self._bus.jobs.publish(replace(job, traceparent=span.traceparent))
 
     async def _is_repeat(self, accepted: Accepted) -> bool:
         """Whether the job's idempotency key stands for this very request already.

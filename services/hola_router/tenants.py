@@ -40,7 +40,8 @@ def tenants_from(settings: Settings) -> Tenants:
     """Read HOLA_TENANT_RATE, _BURST and _REQUESTS, and the file HOLA_TENANTS if there is one.
 
     The file is TOML: a table per tenant with any of `rate`, `burst` and `requests`; what a table
-    leaves out is as usual. It is read once. Raises ConfigError naming file, tenant and key.
+    leaves out is as usual. It is read anew on SIGHUP. Raises ConfigError naming file, tenant and
+    key.
     """
     usual = TenantLimits(
         rate=settings.tenant_rate, burst=settings.tenant_burst, requests=settings.tenant_requests

@@ -10,7 +10,7 @@ from hola_verifier.app import build
 
 def main() -> None:
     """Entry point of `hola-verifier`."""
-    sys.exit(run("verifier", build))
+    sys.exit(run("verifier", build, arguments=sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,9 @@ class VerifierHost:
         self._metrics.queue_depth.set_function(lambda: worker.depth)
         self._metrics.sessions.set_function(lambda: len(self._table))
         self._metrics.kv_bytes.set_function(lambda: self._table.kv_bytes)
+        self._metrics.kv_usage.set_function(
+            lambda: self._table.kv_bytes / max(1, self._table.kv_budget_bytes)
+        )
         self._metrics.draining.set_function(lambda: self.door.draining)
 
     def info(self) -> VerifierInfo:
@@ -159,8 +162,7 @@ class VerifierHost:
         verdict = timed.value
         self._metrics.verify_seconds.observe(timed.compute_ns / 1e9)
         self._metrics.verify_queue_seconds.observe(timed.queue_ns / 1e9)
-        self._metrics.drafted_tokens.inc(len(block.tokens))
-        self._metrics.accepted_tokens.inc(verdict.accepted)
+        self._count(block, verdict)
         return replace(
             verdict,
             compute_ns=timed.compute_ns,
@@ -333,6 +335,15 @@ class VerifierHost:
             info.eos_token_ids,
             vocab_size=info.vocab_size,
         )
+
+    def _count(self, block: DraftBlock, verdict: Verdict) -> None:
+        """What was drafted and accepted. Plain decoding drafts nothing."""
+        if block.tokens:
+            self._metrics.drafts.inc()
+            self._metrics.draft_tokens.inc(len(block.tokens))
+            self._metrics.accepted_tokens.inc(verdict.accepted)
+        for position in range(verdict.accepted):
+            self._metrics.accepted_at.labels(position).inc()
 
     def _check_owner(self, owner: object, entry: Session) -> VerifierSession:
         """The session's cache, if it is still this stream's; also asked on the worker's thread.

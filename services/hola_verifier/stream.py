@@ -6,8 +6,19 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import TypeVar
 
+from hola import tracing
 from hola.errors import ProtocolViolation, SessionLost
-from hola.types import CancelSession, Done, DraftBlock, Open, VerifierRequest, VerifierResponse
+from hola.telemetry import bind_ids
+from hola.types import (
+    CancelSession,
+    Done,
+    DraftBlock,
+    Open,
+    Opened,
+    Verdict,
+    VerifierRequest,
+    VerifierResponse,
+)
 from hola_verifier.host import Session, VerifierHost
 
 T = TypeVar("T")
@@ -63,15 +74,29 @@ class SessionStream:
             case DraftBlock():
                 if self._session is None:
                     raise ProtocolViolation("a block before Open: open the session first")
-                return await self._host.verify(self, self._session, message)
+                return await self._verify(self._session, message)
             case Open():
                 if self._opening:
                     raise ProtocolViolation("Open was sent before: one session per stream")
                 self._opening = True
-                self._session, opened = await self._host.open(self, message)
-                return opened
+                return await self._open(message)
             case CancelSession():
                 return self._finish()
+
+    async def _open(self, message: Open) -> Opened:
+        bind_ids(session_id=message.session_id)
+        asked = {"hola.session_id": message.session_id, "hola.prompt_tokens": len(message.prompt)}
+        with tracing.held("prefill", asked) as span:
+            self._session, opened = await self._host.open(self, message)
+            span.set({"hola.cached_tokens": opened.cached_tokens})
+        return opened
+
+    async def _verify(self, session: Session, block: DraftBlock) -> Verdict:
+        asked = {"hola.round": block.round, "hola.draft_tokens": len(block.tokens)}
+        with tracing.held("verify", asked) as span:
+            verdict = await self._host.verify(self, session, block)
+            span.set({"hola.accepted_tokens": verdict.accepted, "hola.queue_ns": verdict.queue_ns})
+        return verdict
 
     def hang_up(self) -> Done:
         """The caller sends nothing more, without CancelSession: the session waits for a takeover.

@@ -1,19 +1,17 @@
-"""Every HOLA_* setting in one frozen table, read once from a mapping, with loud errors."""
+"""Every HOLA_* setting in one frozen table; flags, environment and file, with loud errors."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hola.errors import ConfigError
+from hola.settings_sources import Given, gather
+from hola.settings_table import BY_ALL, BY_ITSELF, ON_SIGHUP, PREFIX, SECRET, Variable, table_of
 
-PREFIX = "HOLA_"
 DEFAULT_LISTEN = {
     "router": "127.0.0.1:7070",
     "drafter": "127.0.0.1:7071",
@@ -25,8 +23,11 @@ DEFAULT_LISTEN = {
 class Settings(BaseSettings):
     """All settings of all services; a service reads those it needs.
 
-    Field `x_y` is the variable HOLA_X_Y. Build one with keyword arguments (tests, the embedded
-    node) or with `load_settings`; it never reads the environment by itself.
+    Field `x_y` is the variable HOLA_X_Y, the flag --x-y and `x_y` in a file. Build one with
+    keyword arguments (tests, the embedded node) or with `load_settings`; it never reads the
+    environment by itself. What the table of docs/CONFIG.md says of a setting stands beside it:
+    bounds, description, and in `json_schema_extra` ON_SIGHUP or BY_ITSELF where a running process
+    takes changes up. Unit and readers are found in the name and the code.
     """
 
     model_config = SettingsConfigDict(
@@ -37,6 +38,11 @@ class Settings(BaseSettings):
         protected_namespaces=(),
     )
 
+    config: str = Field(
+        "",
+        description="file: settings as TOML; the environment and flags come before it",
+        json_schema_extra=BY_ALL,
+    )
     listen: str = Field("", description="address to serve gRPC on; empty: the service's own port")
     name: str = Field("", description="this process in logs and on the bus; empty: host and pid")
     bus: str = Field(
@@ -44,11 +50,21 @@ class Settings(BaseSettings):
         description="jobs and journals: redis://, rediss://, unix://, redis+sentinel://,"
         " redis+cluster:// or memory:",
     )
-    bus_ca: str = Field("", description="file: authorities of rediss:// servers; empty: system's")
-    bus_cert: str = Field("", description="file: client certificate for rediss://")
-    bus_key: str = Field("", description="file: private key of HOLA_BUS_CERT")
+    bus_ca: str = Field(
+        "",
+        description="file: authorities of rediss:// servers; empty: system's",
+        json_schema_extra=BY_ITSELF,
+    )
+    bus_cert: str = Field(
+        "", description="file: client certificate for rediss://", json_schema_extra=BY_ITSELF
+    )
+    bus_key: str = Field(
+        "", description="file: private key of HOLA_BUS_CERT", json_schema_extra=BY_ITSELF
+    )
     bus_password_file: str = Field(
-        "", description="file: password of HOLA_BUS's user, read at each connection"
+        "",
+        description="file: password of HOLA_BUS's user, read at each connection",
+        json_schema_extra=BY_ITSELF,
     )
     router: str = Field("grpc://127.0.0.1:7070", description="router that clients call")
     drafter: str = Field("grpc://127.0.0.1:7071", description="drafter that clients call directly")
@@ -116,6 +132,13 @@ class Settings(BaseSettings):
     ingest_spool_mb: int = Field(
         4096, ge=1, description="MiB that files of ingests may take until they are done"
     )
+    compress_tenants: str = Field(
+        "",
+        description="tenants, with commas, whose clients may call a compressor; services may",
+    )
+    compress_hub: bool = Field(
+        False, description="1: compression jobs may name hub ids (owner/name) as their source"
+    )
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where engines run; auto: the best one available"
@@ -139,20 +162,31 @@ class Settings(BaseSettings):
         256, ge=1, description="jobs or blocks that may wait; more are refused"
     )
     tenant_rate: float = Field(
-        0, ge=0, description="requests per second that a tenant may begin; 0: any number"
+        0,
+        ge=0,
+        description="requests per second that a tenant may begin; 0: any number",
+        json_schema_extra=ON_SIGHUP,
     )
     tenant_burst: int = Field(
-        10, ge=1, description="requests at once, where HOLA_TENANT_RATE is set"
+        10,
+        ge=1,
+        description="requests at once, where HOLA_TENANT_RATE is set",
+        json_schema_extra=ON_SIGHUP,
     )
     tenant_requests: int = Field(
         0, ge=0, description="requests of a tenant waiting or running; 0: HOLA_QUEUE_LIMIT"
     )
-    tenants: str = Field("", description="file: limits of tenants that have their own, TOML")
+    tenants: str = Field(
+        "",
+        description="file: limits of tenants that have their own, TOML",
+        json_schema_extra=ON_SIGHUP,
+    )
     kv_share: float = Field(
         0.95,
         gt=0,
         le=1,
         description="part of its KV memory from which on a verifier is full for new requests",
+        json_schema_extra=ON_SIGHUP,
     )
     unread_s: float = Field(
         60, gt=0, description="seconds a client may leave its stream unread before it is cut"
@@ -182,11 +216,20 @@ class Settings(BaseSettings):
         le=86400,
         description="seconds between pings; half of it unanswered, 10 at most, ends a connection",
     )
-    tls_cert: str = Field("", description="file: this process's certificate and its chain, PEM")
-    tls_key: str = Field("", description="file: the certificate's private key, PEM, not encrypted")
+    tls_cert: str = Field(
+        "",
+        description="file: this process's certificate and its chain, PEM",
+        json_schema_extra=BY_ITSELF,
+    )
+    tls_key: str = Field(
+        "",
+        description="file: the certificate's private key, PEM, not encrypted",
+        json_schema_extra=BY_ITSELF,
+    )
     tls_ca: str = Field(
         "",
         description="file: authorities whose certificates are trusted, PEM; set: channels use TLS",
+        json_schema_extra=BY_ITSELF,
     )
     tls_server_name: str = Field(
         "", description="name a server's certificate must have; empty: the host that is called"
@@ -196,16 +239,28 @@ class Settings(BaseSettings):
         description="ask callers for a certificate; auto: unless they show a key or token instead",
     )
     api_keys: str = Field(
-        "", description="file: hashed API keys of a router's and drafter's clients"
+        "",
+        description="file: hashed API keys of a router's and drafter's clients",
+        json_schema_extra=BY_ITSELF,
     )
-    jwks: str = Field("", description="file: public keys (JWKS) of the issuer of clients' tokens")
+    jwks: str = Field(
+        "",
+        description="file: public keys (JWKS) of the issuer of clients' tokens",
+        json_schema_extra=BY_ITSELF,
+    )
     jwt_issuer: str = Field("", description="issuer that clients' tokens must name")
     jwt_audience: str = Field("", description="audience that clients' tokens must name")
     jwt_tenant_claim: str = Field(
         "tenant", min_length=1, description="claim of a token that holds the tenant"
     )
-    token: str = Field("", repr=False, description="API key or token that a client shows")
-    token_file: str = Field("", description="file with HOLA_TOKEN instead, read for every call")
+    token: str = Field(
+        "", repr=False, description="API key or token that a client shows", json_schema_extra=SECRET
+    )
+    token_file: str = Field(
+        "",
+        description="file with HOLA_TOKEN instead, read for every call",
+        json_schema_extra=BY_ITSELF,
+    )
     health_listen: str = Field(
         "", description="host:port of a plaintext health service and nothing else; empty: none"
     )
@@ -226,11 +281,19 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(False, description="1: plaintext to and from other machines is allowed")
     metrics_listen: str = Field("", description="host:port of /metrics; empty: none")
+    trace: str = Field(
+        "",
+        description="where spans of requests go: file:PATH, otlp: (as OTEL_EXPORTER_OTLP_* say),"
+        " otlp://host:port; empty: nowhere",
+    )
+    trace_share: float = Field(
+        1, ge=0, le=1, description="part of the requests that is traced, where no caller decided"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe message that is logged"
+        "info", description="least severe message that is logged", json_schema_extra=ON_SIGHUP
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: console on a terminal, else JSON"
+        "auto", description="auto: console on a terminal, else JSON", json_schema_extra=ON_SIGHUP
     )
 
     @classmethod
@@ -250,84 +313,40 @@ class Settings(BaseSettings):
         return self.listen or DEFAULT_LISTEN[service]
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One row of the settings table, as text."""
-
-    name: str
-    default: str
-    description: str
-    form: str
-
-
 def variables() -> tuple[Variable, ...]:
-    """The table of all HOLA_* variables, for the docs and `hola doctor`."""
-    return tuple(
-        Variable(
-            name=PREFIX + field.upper(),
-            default=str(info.default),
-            description=info.description or "",
-            form=_form(info),
-        )
-        for field, info in Settings.model_fields.items()
-    )
+    """The table of all settings, for the docs, the flags and `hola config`."""
+    return table_of(Settings)
 
 
-def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Read the HOLA_* variables of `environ`; the rest of it is ignored, an empty one is unset.
+def load_settings(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
+    """The settings that flags, the HOLA_* variables of `environ` and the file of HOLA_CONFIG give.
 
-    Raises ConfigError on an unknown HOLA_* variable (naming the nearest known one) and on a value
-    that does not parse (naming the variable, the value and the expected form).
+    Flags (by the variables' names) come before the environment, that before the file; an empty
+    value is unset. Raises ConfigError on an unknown name (naming the nearest known one), on a
+    value that does not parse (naming the variable, the value and the expected form), and on a file
+    that cannot be used.
     """
-    known = {variable.name: variable for variable in variables()}
-    given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
-    for name in given:
-        if name not in known:
-            raise _unknown(name, list(known))
+    return settings_of(gather(variables(), environ, flags))
+
+
+def settings_of(given: Mapping[str, Given]) -> Settings:
+    """The settings with these values, by variable. Raises ConfigError as `load_settings`."""
     values: dict[str, Any] = {
-        name.removeprefix(PREFIX).lower(): value.strip()
-        for name, value in given.items()
-        if value.strip()
+        name.removeprefix(PREFIX).lower(): each.value.strip() for name, each in given.items()
     }
     try:
         return Settings(**values)
     except ValidationError as invalid:
         error = invalid.errors(include_url=False, include_context=False)[0]
-        name = PREFIX + str(error["loc"][0]).upper()
+        field = str(error["loc"][0])
+        variable = next(each for each in variables() if each.field == field)
+        wrong = given[variable.name]
+        value = "..." if variable.is_secret else wrong.value
+        where = "" if wrong.origin == "environment" else f" in {wrong.origin}"
         raise ConfigError(
-            f"{name}={given[name]!r} is not valid: expected {known[name].form}"
-            f" ({known[name].description})",
-            variable=name,
-            value=given[name],
-            expected=known[name].form,
+            f"{variable.name}={value!r}{where} is not valid: expected {variable.form}"
+            f" ({variable.description})",
+            variable=variable.name,
+            value=value,
+            expected=variable.form,
         ) from None
-
-
-def _unknown(name: str, known: list[str]) -> ConfigError:
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
-    return ConfigError(
-        f"unknown setting {name}: did you mean {near[0]}? `hola doctor` lists them all",
-        variable=name,
-        nearest=near[0],
-    )
-
-
-def _form(info: FieldInfo) -> str:
-    """The values a field takes, in words, e.g. "integer, 0 to 1024"."""
-    annotation: Any = info.annotation
-    if options := getattr(annotation, "__args__", None):
-        return "one of " + ", ".join(map(str, options))
-    word = {int: "integer", float: "number", bool: "0 or 1", str: "text"}[annotation]
-    bounds = {
-        key: value
-        for constraint in info.metadata
-        for key in ("ge", "gt", "le")
-        if (value := getattr(constraint, key, None)) is not None
-    }
-    if "le" in bounds and "gt" in bounds:
-        return f"{word}, above {bounds['gt']}, at most {bounds['le']}"
-    if "le" in bounds:
-        return f"{word}, {bounds['ge']} to {bounds['le']}"
-    if "ge" in bounds:
-        return f"{word}, at least {bounds['ge']}"
-    return f"{word}, above {bounds['gt']}" if "gt" in bounds else word

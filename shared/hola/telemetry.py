@@ -1,114 +1,21 @@
-"""Logs that carry request and session ids and never a prompt, and the Prometheus series."""
+"""Logs as JSON lines that carry request, session and trace ids, and never a prompt."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from structlog.typing import FilteringBoundLogger, Processor
 
+from hola import tracing
 from hola.config import Settings
-from hola.errors import ConfigError
+from hola.metrics import Metrics as Metrics, serve_metrics as serve_metrics
 from hola.security.redaction import clean_text, redact
-
-_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-
-
-class Metrics:
-    """Every series of HOLA on one registry. One per process; each service moves its own."""
-
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
-        where: dict[str, Any] = {"registry": self.registry}
-        timed: dict[str, Any] = {**where, "buckets": _SECONDS}
-        # every server
-        self.rpcs = Counter("hola_rpcs", "Finished calls", ["method", "code"], **where)
-        self.rpc_seconds = Histogram("hola_rpc_seconds", "Time of a call", ["method"], **timed)
-        # verifier
-        self.queue_depth = Gauge(
-            "hola_verifier_queue_depth", "Blocks and prefill chunks waiting", **where
-        )
-        self.sessions = Gauge("hola_verifier_sessions", "Sessions with a KV cache", **where)
-        self.kv_bytes = Gauge("hola_verifier_kv_bytes", "KV cache allocated, bytes", **where)
-        self.prefill_seconds = Histogram(
-            "hola_prefill_seconds", "Engine time of a prefill", **timed
-        )
-        self.verify_seconds = Histogram("hola_verify_seconds", "Engine time of a block", **timed)
-        self.verify_queue_seconds = Histogram(
-            "hola_verify_queue_seconds", "Wait of a block for other sessions", **timed
-        )
-        self.drafted_tokens = Counter("hola_drafted_tokens", "Draft tokens verified", **where)
-        self.accepted_tokens = Counter("hola_accepted_tokens", "Draft tokens accepted", **where)
-        self.sessions_closed = Counter(
-            "hola_verifier_sessions_closed",
-            "Sessions freed: done, idle, evicted, moved",
-            ["why"],
-            **where,
-        )
-        self.draining = Gauge(
-            "hola_verifier_draining", "1 while it hands its sessions over", **where
-        )
-        # drafter and router
-        self.requests = Counter("hola_requests", "Ended requests", ["service", "outcome"], **where)
-        self.active_requests = Gauge(
-            "hola_active_requests", "Requests running now", ["service"], **where
-        )
-        self.committed_tokens = Counter(
-            "hola_committed_tokens", "Output tokens by outcome", ["outcome"], **where
-        )
-        self.draft_seconds = Histogram("hola_draft_seconds", "Time of a ladder's proposal", **timed)
-        self.reconnects = Counter("hola_reconnects", "Verifier sessions opened again", **where)
-        self.corrections = Counter(
-            "hola_corrections", "Ends of unverified text: confirmed or taken back", **where
-        )
-        self.pool_addresses = Gauge(
-            "hola_pool_addresses", "Verifier addresses by state", ["state"], **where
-        )
-        self.failovers = Counter(
-            "hola_failovers", "Sessions that went on at another verifier", **where
-        )
-        self.hedges = Counter("hola_hedges", "Second questions: won, lost", ["outcome"], **where)
-        self.breaker_opens = Counter(
-            "hola_breaker_opens", "Verifier addresses left alone for a while", **where
-        )
-        self.first_token_seconds = Histogram(
-            "hola_first_token_seconds", "From acceptance to the first token", **timed
-        )
-        self._retrieval(where, timed)
-
-    def _retrieval(self, where: dict[str, Any], timed: dict[str, Any]) -> None:
-        self.search_seconds = Histogram("hola_search_seconds", "Time of a search", **timed)
-        self.ingests = Counter(
-            "hola_ingests", "Ended ingests: done, failed, cancelled, lost", ["outcome"], **where
-        )
-        self.ingested_documents = Counter(
-            "hola_ingested_documents", "Documents by outcome", ["outcome"], **where
-        )
-        self.active_ingests = Gauge(
-            "hola_active_ingests", "Ingests under way here: call, job", ["kind"], **where
-        )
-        self.retrieval_plans = Counter(
-            "hola_retrieval_plans",
-            "Requests that asked for retrieval, by depth",
-            ["depth"],
-            **where,
-        )
-        self.retrieval_search_seconds = Histogram(
-            "hola_retrieval_search_seconds", "Time of a request's searches", **timed
-        )
-        self.retrieval_gate_seconds = Histogram(
-            "hola_retrieval_gate_seconds", "Time of a draft answer and its check", **timed
-        )
-        self.ingest_spool_bytes = Gauge(
-            "hola_ingest_spool_bytes", "Files of ingests that have not ended, bytes", **where
-        )
 
 
 def configure_logging(service: str, settings: Settings, stream: TextIO | None = None) -> None:
@@ -127,6 +34,7 @@ def configure_logging(service: str, settings: Settings, stream: TextIO | None = 
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *([] if console else [structlog.processors.format_exc_info]),
@@ -149,6 +57,12 @@ def configure_logging(service: str, settings: Settings, stream: TextIO | None = 
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _add_trace(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+    """Log processor: the ids of the span that is current, where requests are traced."""
+    event.update(tracing.current_ids())
+    return event
 
 
 def _write_traceback(out: TextIO, raised: Any) -> None:
@@ -184,33 +98,3 @@ def bound_ids(**ids: str) -> Iterator[None]:
 def current_id(name: str) -> str:
     """The id bound as `name` in this task, or empty."""
     return str(structlog.contextvars.get_contextvars().get(name, ""))
-
-
-@asynccontextmanager
-async def serve_metrics(listen: str, metrics: Metrics) -> AsyncIterator[int]:
-    """Serve /metrics on "host:port" inside the context; gives the port in use (0 asks for any).
-
-    An empty `listen` serves nothing and gives 0. Raises ConfigError when it cannot be bound.
-    """
-    if not listen:
-        yield 0
-        return
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(
-            f"HOLA_METRICS_LISTEN={listen!r} is not valid: expected host:port",
-            variable="HOLA_METRICS_LISTEN",
-            value=listen,
-        )
-    try:
-        server, thread = start_http_server(int(port), host.strip("[]"), registry=metrics.registry)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot serve metrics on {listen}: {error}", variable="HOLA_METRICS_LISTEN"
-        ) from error
-    try:
-        yield server.server_port
-    finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
-        thread.join()

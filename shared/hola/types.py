@@ -74,8 +74,9 @@ class GenerateJob:
     """One prompt, ready for the tokenizer: `prompt` text or, if not None, `prompt_token_ids`.
 
     Times are Unix nanoseconds; deadline 0 is none. `request_digest` says what the client asked for
-    where it came with an idempotency key. `plan` is what was retrieved, None where nothing was
-    asked for; `lookup_texts` are what tier "lookup" may copy from besides the prompt.
+    where it came with an idempotency key, `traceparent` which trace it belongs to on the bus.
+    `plan` is what was retrieved, None where nothing was asked for; `lookup_texts` are what tier
+    "lookup" may copy from besides the prompt.
     """
 
     request_id: str
@@ -90,6 +91,7 @@ class GenerateJob:
     request_digest: str = ""
     plan: Plan | None = None
     lookup_texts: tuple[str, ...] = ()
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +378,15 @@ class Delivery:
     job: GenerateJob
     token: str
     attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How many jobs wait for a drafter, how many one has taken, how many were given up."""
+
+    waiting: int
+    taken: int
+    dead_letters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

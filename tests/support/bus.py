@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 
 from hola.bus.acl import acl_rule
 from hola.bus.memory import MemoryBus, MemoryStore
+from hola.bus.ports import Bus
 from hola.bus.redis import RedisBus
 from hola.bus.streams import BusLimits, Keys
-from hola.ports import Bus
 from hola.types import (
     Correction,
     Exactness,
@@ -130,6 +130,10 @@ class Backend(Protocol):
         """Let so much time pass for the backend."""
         ...
 
+    async def add_compression(self, payload: bytes) -> None:
+        """Put a payload on the stream of compression jobs as a foreign program might."""
+        ...
+
     async def add_job(self, payload: bytes) -> None:
         """Put a payload on the job stream as a foreign program might."""
         ...
@@ -166,6 +170,9 @@ class MemoryBackend:
 
     async def pass_time(self, seconds: float) -> None:
         self._now += seconds
+
+    async def add_compression(self, payload: bytes) -> None:
+        self._store.compression.put("default", payload)
 
     async def add_job(self, payload: bytes) -> None:
         self._store.queue.put("default", payload)
@@ -208,6 +215,11 @@ class RedisBackend:
 
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def add_compression(self, payload: bytes) -> None:
+        keys = self.keys.compression
+        await self.client.xadd(keys.queue("default"), {"p": payload})
+        await self.client.zadd(keys.tenants, {"default": 0})
 
     async def add_job(self, payload: bytes) -> None:
         await self.client.xadd(self.keys.queue("default"), {"p": payload})

@@ -138,4 +138,4 @@ async def test_ids_of_a_generator_that_another_task_closes() -> None:
 def test_two_sets_of_metrics_do_not_meet() -> None:
     one, other = Metrics(), Metrics()
     one.accepted_tokens.inc()
-    assert other.registry.get_sample_value("hola_accepted_tokens_total") == 0
+    assert other.registry.get_sample_value("hola_spec_decode_num_accepted_tokens_total") == 0

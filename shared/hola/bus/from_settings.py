@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hola.bus.connect import open_bus
+from hola.bus.ports import Bus
 from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits
 from hola.config import Settings
-from hola.ports import Bus
 
 
 async def bus_from(settings: Settings) -> Bus:
@@ -19,10 +19,14 @@ async def bus_from(settings: Settings) -> Bus:
         max_attempts=settings.job_attempts,
         journal_ttl_s=settings.journal_ttl_s,
     )
-    security = BusSecurity(
+    return await open_bus(settings.bus, limits=limits, security=security_of(settings))
+
+
+def security_of(settings: Settings) -> BusSecurity:
+    """The files of HOLA_BUS_CA, _CERT, _KEY and _PASSWORD_FILE."""
+    return BusSecurity(
         ca=settings.bus_ca,
         cert=settings.bus_cert,
         key=settings.bus_key,
         password_file=settings.bus_password_file,
     )
-    return await open_bus(settings.bus, limits=limits, security=security)

@@ -172,6 +172,19 @@ end
 return depth
 """
 
+# KEYS tenants, dead letters. ARGV group, queue prefix. Jobs of all tenants: all, those taken, and
+# the dead letters.
+BACKLOG = """
+local depth, taken = 0, 0
+for _, tenant in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local queue = ARGV[2] .. tenant
+  depth = depth + redis.call('XLEN', queue)
+  local pending = redis.pcall('XPENDING', queue, ARGV[1])
+  if not pending.err then taken = taken + pending[1] end
+end
+return {depth, taken, redis.call('XLEN', KEYS[2])}
+"""
+
 # KEYS tenants. ARGV group, queue prefix, idle ms. Consumers are named after processes, which come
 # and go.
 PRUNE = """

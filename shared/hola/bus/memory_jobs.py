@@ -13,7 +13,7 @@ from hola.bus.streams import SEAL_ID, BusLimits
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
-from hola.types import DeadLetter, Delivery, GenerateJob
+from hola.types import Backlog, DeadLetter, Delivery, GenerateJob
 from hola.validate import check_tenant
 
 log = get_logger(__name__)
@@ -82,6 +82,13 @@ class MemoryJobs:
     async def depth(self, tenant: str = "") -> int:
         """Jobs waiting or running; with `tenant` only that one's."""
         return self._stored.depth(tenant)
+
+    async def backlog(self) -> Backlog:
+        """How the jobs of all tenants stand."""
+        jobs = self._stored.jobs.values()
+        taken = sum(job.is_pending for job in jobs)
+        dead = len(self._stored.dead_letters)
+        return Backlog(waiting=len(jobs) - taken, taken=taken, dead_letters=dead)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The youngest jobs that were given up, youngest first."""

@@ -37,9 +37,11 @@ class MemoryStore:
         self.queue = StoredQueue(clock, wall)
         self.ingests: dict[str, StoredQueue] = {}
         self.ingest_reports: dict[tuple[str, str], tuple[bytes, float]] = {}
+        self.compression = StoredQueue(clock, wall)
+        self._compression_records: dict[str, tuple[bytes, float]] = {}
         self.records: dict[str, tuple[bytes, float]] = {}
         self.buckets: dict[str, float] = {}
-        self.listeners: set[asyncio.Queue[str | None]] = set()
+        self.listeners: dict[str, set[asyncio.Queue[bytes | None]]] = {}
         self._journals: dict[str, StoredJournal] = {}
         self._attended_until: dict[str, float] = {}
 
@@ -55,6 +57,18 @@ class MemoryStore:
         self._journals[job.request_id] = StoredJournal(
             owner=job.tenant, digest=job.request_digest, expires_at=now + ttl_s
         )
+
+    def record(self, key: str) -> bytes | None:
+        """The status of a compression job; None when there is none, or it has expired."""
+        payload, until = self._compression_records.get(key, (b"", 0.0))
+        return payload if until > self.clock() else None
+
+    def set_record(self, key: str, payload: bytes, ttl_s: float) -> None:
+        """Write a compression job's status; drop those that have expired."""
+        now, records = self.clock(), self._compression_records
+        for gone in [name for name, (_, until) in records.items() if until <= now]:
+            del records[gone]
+        records[key] = (payload, now + ttl_s)
 
     def attend(self, request_id: str, for_s: float) -> None:
         """Note an attached client; drop the notes that have expired."""

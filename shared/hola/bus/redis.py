@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from hola.bus.address import parse_address
+from hola.bus.redis_compression import RedisCompression
 from hola.bus.redis_fleet import RedisQuota, RedisRegistry
 from hola.bus.redis_follow import JournalReader
 from hola.bus.redis_ingests import RedisIngests, RedisReports
 from hola.bus.redis_jobs import RedisJobs
 from hola.bus.redis_journal import RedisJournal
 from hola.bus.redis_link import RedisLink
-from hola.bus.redis_notices import RedisNotices
+from hola.bus.redis_topic import RedisTopic
 from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits, Keys
+from hola.bus.topics import NOTICES, RELEASES, TopicNotices, TopicReleases
 
 
 class RedisBus:
@@ -39,7 +41,9 @@ class RedisBus:
         self._jobs = RedisJobs(self._link, self._journal)
         self._quota = RedisQuota(self._link)
         self._registry = RedisRegistry(self._link)
-        self._notices = RedisNotices(self._link)
+        self._notices = TopicNotices(RedisTopic(self._link, NOTICES))
+        self._releases = TopicReleases(RedisTopic(self._link, RELEASES))
+        self._compression = RedisCompression(self._link)
 
     @property
     def jobs(self) -> RedisJobs:
@@ -62,7 +66,7 @@ class RedisBus:
         return self._registry
 
     @property
-    def notices(self) -> RedisNotices:
+    def notices(self) -> TopicNotices:
         """Word of ended requests."""
         return self._notices
 
@@ -75,6 +79,16 @@ class RedisBus:
         """The ingests whose spools lie in one place."""
         return RedisIngests(self._link, place)
 
+    @property
+    def compression(self) -> RedisCompression:
+        """The compression jobs."""
+        return self._compression
+
+    @property
+    def releases(self) -> TopicReleases:
+        """Word of published artifacts."""
+        return self._releases
+
     async def ping(self) -> None:
         """Raises BusUnavailable when Redis does not answer for retry_s."""
         # In a cluster PING goes to every node: one key of the queue stands for all of it.
@@ -83,5 +97,6 @@ class RedisBus:
     async def close(self) -> None:
         """End followers, close connections. Idempotent."""
         self._notices.close()
+        self._releases.close()
         await self._reader.close()
         await self._link.close()

@@ -15,14 +15,14 @@ from hola.bus.streams import GROUP, PAYLOAD_FIELD, REASON_FIELD, TENANT_FIELD, p
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
-from hola.types import DeadLetter, Delivery, GenerateJob
+from hola.types import Backlog, DeadLetter, Delivery, GenerateJob
 from hola.validate import check_tenant
 
 log = get_logger(__name__)
 
 
 class RedisJobs:
-    """ports.JobQueue on Redis streams.
+    """bus.ports.JobQueue on Redis streams.
 
     What makes it safe: creation of the journal and each step of the queue are one script each, so
     no crash can stop one half-way; a journal without a job is found by whoever publishes the
@@ -84,6 +84,11 @@ class RedisJobs:
     async def depth(self, tenant: str = "") -> int:
         """Jobs waiting or running; with `tenant` only that one's. Raises BusUnavailable."""
         return await self._queue.depth(tenant)
+
+    async def backlog(self) -> Backlog:
+        """How the jobs of all tenants stand. Raises BusUnavailable."""
+        depth, taken, dead = await self._queue.backlog()
+        return Backlog(waiting=max(0, depth - taken), taken=taken, dead_letters=dead)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The youngest jobs that were given up, youngest first. Raises BusUnavailable."""

@@ -32,6 +32,7 @@ class RedisQueue:
         self._ack = link.script(job_scripts.ACK)
         self._bury = link.script(job_scripts.BURY)
         self._depth = link.script(job_scripts.DEPTH)
+        self._backlog = link.script(job_scripts.BACKLOG)
         self._prune = link.script(job_scripts.PRUNE)
         self._is_pruned = False
 
@@ -107,6 +108,14 @@ class RedisQueue:
         else:
             found = await self._link.call(lambda _: self._depth([keys.tenants], [keys.queues]))
         return int(found)
+
+    async def backlog(self) -> tuple[int, int, int]:
+        """Of all tenants: jobs waiting or running, those of them taken, dead letters."""
+        keys = [self._keys.tenants, self._keys.dead_letters]
+        arguments: list[Argument] = [self._group, self._keys.queues]
+        found = await self._link.call(lambda _: self._backlog(keys, arguments))
+        depth, taken, dead = (int(number) for number in found)
+        return depth, taken, dead
 
     async def letters(self, limit: int) -> list[RawEntry]:
         """The youngest dead letters, youngest first."""

@@ -39,6 +39,7 @@ from hola.types import Correction, Failure, JournalEntry, Outcome, Started, Summ
 
 GROUP = "drafters"
 INGEST_GROUP = "ingesters"
+COMPRESSION_GROUP = "compressors"
 PAYLOAD_FIELD = b"p"
 REASON_FIELD = b"reason"
 TENANT_FIELD = b"tenant"
@@ -84,6 +85,14 @@ class BusLimits:
     ingest_ttl_s: float = 24 * 3600.0
     """The report of an ended ingest is kept so long."""
     waiting_ingest_ttl_s: float = 7 * 24 * 3600.0
+    """That of one which has not ended so long after its last sign of life."""
+    compression_limit: int = 64
+    """Compression jobs waiting or running; one more is Overloaded."""
+    tenant_compression_limit: int = 16
+    """Of these, jobs of one tenant; one more is QuotaExceeded."""
+    compression_ttl_s: float = 7 * 24 * 3600.0
+    """The status of an ended compression job is kept so long."""
+    waiting_compression_ttl_s: float = 30 * 24 * 3600.0
     """That of one which has not ended so long after its last sign of life."""
     bucket_limit: int = 4096
     """Buckets a memory bus keeps before it forgets the full ones; on Redis they expire."""
@@ -170,6 +179,15 @@ class Keys(QueueKeys):
     def ingest_reports(self, tenant: str) -> str:
         """The sorted set of a tenant's ingests by when they were sent."""
         return f"{self.prefix}:{{ingests}}:reports:{tenant}"
+
+    @property
+    def compression(self) -> QueueKeys:
+        """The queue of compression jobs."""
+        return QueueKeys(self.prefix, "compression")
+
+    def compression_job(self, key: str) -> str:
+        """How far one compression job is; `key` names it among all tenants' jobs."""
+        return f"{self.prefix}:{{compression}}:job:{key}"
 
     def lane(self, request_id: str) -> str:
         """The hash tag of a request's keys."""

@@ -8,7 +8,8 @@ up to READER_VERSION and skips fields it does not know, so old and new services 
 
 from __future__ import annotations
 
-from typing import TypeVar
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -31,26 +32,33 @@ FIRST_VERSION = 1
 CORRECTION_VERSION = 2  # a reader of version 1 would take void tokens for output
 READER_VERSION = 2
 
-M = TypeVar(
-    "M",
-    events_pb2.JobEnvelope,
-    events_pb2.JournalEntry,
-    events_pb2.VerifierRecord,
-    events_pb2.IngestJobEnvelope,
-    events_pb2.IngestRecord,
-)
+
+class Versioned(Protocol):
+    """A message with the oldest reader's version in it."""
+
+    version: int
+
+    def ParseFromString(self, serialized: bytes, /) -> int:
+        """Read bytes. Raises DecodeError."""
+        ...
+
+
+M = TypeVar("M", bound=Versioned)
 
 
 def encode_job(job: GenerateJob) -> bytes:
     """Raises InvalidRequest or InvalidSampling when a value does not fit its wire type."""
-    return events_pb2.JobEnvelope(version=FIRST_VERSION, job=job_to_pb(job)).SerializeToString()
+    message = events_pb2.JobEnvelope(
+        version=FIRST_VERSION, job=job_to_pb(job), traceparent=job.traceparent
+    )
+    return message.SerializeToString()
 
 
 def decode_job(payload: bytes) -> GenerateJob:
     """Raises ProtocolViolation on bytes that are no envelope, a later version, or a bad job."""
-    envelope = _parse(events_pb2.JobEnvelope, payload)
+    envelope = parse_payload(events_pb2.JobEnvelope, payload)
     try:
-        return job_from_pb(envelope.job)
+        return replace(job_from_pb(envelope.job), traceparent=envelope.traceparent)
     except InvalidRequest as wrong:
         raise ProtocolViolation(f"job: {wrong.message}", **wrong.details) from wrong
 
@@ -78,7 +86,7 @@ def encode_entry(entry: JournalEntry) -> bytes:
 
 def decode_entry(payload: bytes) -> JournalEntry:
     """Raises ProtocolViolation on bytes that are no entry, a later version, or a bad event."""
-    message = _parse(events_pb2.JournalEntry, payload)
+    message = parse_payload(events_pb2.JournalEntry, payload)
     return JournalEntry(event=event_from_pb(message.event), writer=message.writer)
 
 
@@ -96,7 +104,7 @@ def encode_record(record: VerifierRecord) -> bytes:
 
 def decode_record(payload: bytes) -> VerifierRecord:
     """Raises ProtocolViolation on bytes that are no record, a later version, or a bad info."""
-    message = _parse(events_pb2.VerifierRecord, payload)
+    message = parse_payload(events_pb2.VerifierRecord, payload)
     return VerifierRecord(address=message.address, info=verifier_info_from_pb(message.info))
 
 
@@ -108,7 +116,7 @@ def encode_ingest(job: IngestJob) -> bytes:
 
 def decode_ingest(payload: bytes) -> IngestJob:
     """Raises ProtocolViolation on bytes that are no envelope, or of a later version."""
-    return ingest_job_from_pb(_parse(events_pb2.IngestJobEnvelope, payload).job)
+    return ingest_job_from_pb(parse_payload(events_pb2.IngestJobEnvelope, payload).job)
 
 
 def ingest_id_of(payload: bytes) -> str:
@@ -127,15 +135,16 @@ def encode_report(report: IngestReport) -> bytes:
 
 def decode_report(payload: bytes) -> IngestReport:
     """Raises ProtocolViolation on bytes that are no record, a later version, or a bad state."""
-    return ingest_report_from_pb(_parse(events_pb2.IngestRecord, payload).report)
+    return ingest_report_from_pb(parse_payload(events_pb2.IngestRecord, payload).report)
 
 
-def _parse(kind: type[M], payload: bytes) -> M:
+def parse_payload(kind: type[M], payload: bytes) -> M:
+    """The message in a payload. Raises ProtocolViolation on other bytes, or a later version."""
     message = kind()
     try:
         message.ParseFromString(payload)
     except DecodeError as wrong:
-        text = f"payload: {len(payload)} bytes that are no {kind.DESCRIPTOR.name}: {wrong}"
+        text = f"payload: {len(payload)} bytes that are no {kind.__name__}: {wrong}"
         raise ProtocolViolation(text, field="payload") from None
     if message.version < FIRST_VERSION:
         raise ProtocolViolation("version: there is none", field="version")

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 import grpc
 import grpc.aio
 
+from hola import tracing
 from hola.config import Settings
 from hola.errors import ConfigError, HolaError, Unauthenticated
 from hola.rpc.handshake import Cause, causes
@@ -132,13 +133,17 @@ def is_encrypted(where: Address, settings: Settings) -> bool:
     return not where.is_socket_file and (calls_tls(settings) or where.secure)
 
 
-def call_metadata(request_id: str = "") -> tuple[tuple[str, str], ...]:
-    """The metadata that carries a request's id to the other side's logs.
+def call_metadata(
+    request_id: str = "", span: tracing.Span | None = None
+) -> tuple[tuple[str, str], ...]:
+    """The metadata that carry a request's id to the other side's logs, and its trace.
 
-    Without `request_id`, the one bound to this task; nothing if there is none.
+    Without `request_id` and `span`, those of this task; nothing of what there is not.
     """
     request_id = request_id or current_id("request_id")
-    return ((REQUEST_ID_KEY, request_id),) if request_id else ()
+    traceparent = (span or tracing.current()).traceparent
+    given = ((REQUEST_ID_KEY, request_id), (tracing.TRACEPARENT, traceparent))
+    return tuple((key, value) for key, value in given if value)
 
 
 async def wait_ready(

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import grpc
 import grpc.aio
 
+from hola import genai, tracing
 from hola.config import Settings
 from hola.convert import drafter_info_from_pb, event_from_pb, job_to_pb
 from hola.errors import HolaError, ServiceUnavailable
@@ -34,22 +35,25 @@ class GrpcDrafter:
         Raises ServiceUnavailable when the drafter cannot be reached or goes away, and the error it
         refused the job with.
         """
-        stub = drafter_pb2_grpc.DrafterServiceStub(await self._connected())
-        call = stub.Generate(
-            drafter_pb2.DrafterServiceGenerateRequest(job=job_to_pb(job)),
-            metadata=call_metadata(job.request_id),
-        )
-        try:
-            async for answer in call:
-                event = event_from_pb(answer.event)
-                yield event
-                if isinstance(event, Summary | Failure):
-                    return
-        except grpc.aio.AioRpcError as error:
-            raise error_from_call(error, self._unavailable) from None
-        finally:
-            call.cancel()
-        raise self._unavailable("the stream ended before the request did")
+        asked = genai.of_request(job.model, job.sampling, request_id=job.request_id)
+        with tracing.held(f"text_completion {job.model}".strip(), asked, kind="client") as span:
+            stub = drafter_pb2_grpc.DrafterServiceStub(await self._connected())
+            call = stub.Generate(
+                drafter_pb2.DrafterServiceGenerateRequest(job=job_to_pb(job)),
+                metadata=call_metadata(job.request_id, span),
+            )
+            try:
+                async for answer in call:
+                    event = event_from_pb(answer.event)
+                    yield event
+                    if isinstance(event, Summary | Failure):
+                        span.set(genai.of_end(event))
+                        return
+            except grpc.aio.AioRpcError as error:
+                raise error_from_call(error, self._unavailable) from None
+            finally:
+                call.cancel()
+            raise self._unavailable("the stream ended before the request did")
 
     async def info(self) -> DrafterInfo:
         """Raises ServiceUnavailable."""

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from hola import genai, tracing
 from hola.errors import DeadlineExceeded, HolaError, InvalidRequest
 from hola.rpc.channel import REQUEST_ID_KEY
 from hola.rpc.errors import DETAILS_KEY, MAX_MESSAGE_CHARS, code_of, status_details
@@ -34,6 +35,18 @@ _KINDS = {
     (False, True): "unary_stream",
     (True, False): "stream_unary",
     (True, True): "stream_stream",
+}
+
+
+_OURS = "/hola."
+# As OpenTelemetry's conventions have it: the other codes are the caller's doing.
+_SERVERS_FAULT = {
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
 }
 
 
@@ -145,6 +158,8 @@ class _Call:
         request_id = _given_id(context) or uuid.uuid4().hex
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         bind_ids(request_id=request_id)
+        span = self._span(context)
+        tracing.enter(span)
         started = time.monotonic()
         try:
             yield
@@ -152,8 +167,18 @@ class _Call:
             self._code = grpc.StatusCode.CANCELLED
             raise
         finally:
+            span.set({"rpc.grpc.status_code": self._code.value[0]})
+            span.end(error=self._code.name if self._code in _SERVERS_FAULT else "")
             self._metrics.rpcs.labels(self._method, self._code.name).inc()
             self._metrics.rpc_seconds.labels(self._method).observe(time.monotonic() - started)
+
+    def _span(self, context: Context) -> tracing.Span:
+        """The call's span, under the caller's; none for health checks and their like."""
+        if not self._method.startswith(_OURS):
+            return tracing.OFF
+        parent = str(dict(context.invocation_metadata() or ()).get(tracing.TRACEPARENT, ""))
+        attributes = genai.of_call(self._method)
+        return tracing.begin(self._method.lstrip("/"), attributes, kind="server", parent=parent)
 
     async def _abort(self, context: Context, error: Exception) -> NoReturn:
         """End the call with the error's status."""

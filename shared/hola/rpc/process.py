@@ -6,13 +6,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
-from hola.config import Settings, load_settings
+from hola import tracing
+from hola.config import Settings, load_settings, variables
 from hola.errors import HolaError
+from hola.reload import Reloader
 from hola.rpc.server import listen_address
 from hola.security.tls import serves_tls, watched_pems
+from hola.settings_sources import parse_flags
 from hola.telemetry import Metrics, configure_logging, get_logger, serve_metrics
 
 log = get_logger(__name__)
@@ -42,32 +46,45 @@ class App(Protocol):
 Build = Callable[[Settings, Metrics], App]
 
 
-def run(service: str, build: Build, environ: Mapping[str, str] | None = None) -> int:
-    """Run a service until SIGTERM or SIGINT; the exit code.
+def run(
+    service: str,
+    build: Build,
+    environ: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
+) -> int:
+    """Run a service until SIGTERM or SIGINT; SIGHUP reloads. The exit code.
 
-    A HolaError (a wrong setting, a missing model) is printed in one line and gives its exit code.
+    `arguments` are the command line's, one flag per setting. A HolaError (a wrong setting, a
+    missing model) is printed in one line and gives its exit code.
     """
     try:
-        settings = load_settings(os.environ if environ is None else environ)
+        about = f"Runs a HOLA {service}. Flags come before HOLA_* variables, those before a file."
+        flags = parse_flags(variables(), arguments, program=f"hola-{service}", about=about)
+        read = partial(load_settings, dict(os.environ if environ is None else environ), flags)
+        settings = read()
         settings = settings.model_copy(update={"listen": settings.listen_on(service)})
         listen_address(settings.listen, settings)
         if serves_tls(settings):
             watched_pems(settings)  # a wrong file is told now, and not after a model has loaded
         configure_logging(service, settings)
-        asyncio.run(_run(build, settings))
+        with tracing.exporting(service, settings):
+            asyncio.run(_run(service, build, settings, read))
     except HolaError as error:
         print(f"hola-{service}: {error.message}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-async def _run(build: Build, settings: Settings) -> None:
-    metrics = Metrics()
+async def _run(
+    service: str, build: Build, settings: Settings, read: Callable[[], Settings]
+) -> None:
+    metrics = Metrics(service)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     app = build(settings, metrics)
+    Reloader(service, settings, read, app, metrics).listen()
     async with serve_metrics(settings.metrics_listen, metrics) as port:
         if port:
             log.info("metrics", port=port)

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc.aio
 
+from hola import genai, tracing
 from hola.config import Settings
 from hola.convert import event_from_pb, router_info_from_pb
 from hola.errors import HolaError, ServiceUnavailable
@@ -20,7 +21,7 @@ from hola.rpc.errors import error_from_call
 from hola.rpc.reattach import Attachment, Patience
 from hola.rpc.received import Received
 from hola.telemetry import get_logger
-from hola.types import GenerateEvent, GenerateRequest, RouterInfo
+from hola.types import Failure, GenerateEvent, GenerateRequest, RouterInfo, Summary
 from hola.v1 import router_pb2, router_pb2_grpc
 
 log = get_logger(__name__)
@@ -53,9 +54,12 @@ class RouterClient:
         """
         request = _repeatable(request)
         attachment = Attachment(request_id=request.request_id, request=request)
-        async with aclosing(self._attached(attachment, timeout_s)) as events:
-            async for event in events:
-                yield event
+        with tracing.held(*_span_of(request), kind="client") as span:
+            async with aclosing(self._attached(attachment, timeout_s, span)) as events:
+                async for event in events:
+                    if isinstance(event, Summary | Failure):
+                        span.set(genai.of_end(event))
+                    yield event
 
     async def resume(
         self, request_id: str, position: int = 0, *, timeout_s: float | None = None
@@ -65,9 +69,11 @@ class RouterClient:
         Raises UnknownRequest when there is none (any more).
         """
         attachment = Attachment(request_id=request_id, received=Received(settled=position))
-        async with aclosing(self._attached(attachment, timeout_s)) as events:
-            async for event in events:
-                yield event
+        asked = {"gen_ai.response.id": request_id, "hola.position": position}
+        with tracing.held("resume", asked, kind="client") as span:
+            async with aclosing(self._attached(attachment, timeout_s, span)) as events:
+                async for event in events:
+                    yield event
 
     async def cancel(self, request_id: str) -> bool:
         """End a request; False when it had ended. Raises UnknownRequest, ServiceUnavailable."""
@@ -86,19 +92,20 @@ class RouterClient:
             await channel.close()
 
     async def _attached(
-        self, attachment: Attachment, timeout_s: float | None
+        self, attachment: Attachment, timeout_s: float | None, span: tracing.Span
     ) -> AsyncGenerator[GenerateEvent, None]:
         patience = Patience(self._settings.reattach_s)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not attachment.ended:
             try:
-                async with aclosing(self._stream(attachment, deadline)) as events:
+                async with aclosing(self._stream(attachment, deadline, span)) as events:
                     async for event in events:
                         patience.reset()
                         yield event
             except HolaError as error:
                 if not attachment.may_retry(error):
                     raise
+                span.event("reattach")
                 await patience.wait(error)
                 log.info(
                     "reattaching",
@@ -108,12 +115,12 @@ class RouterClient:
                 )
 
     async def _stream(
-        self, attachment: Attachment, deadline: float | None
+        self, attachment: Attachment, deadline: float | None, span: tracing.Span
     ) -> AsyncGenerator[GenerateEvent, None]:
         """The new events of one connection. Raises ServiceUnavailable when it breaks."""
         stub = router_pb2_grpc.RouterServiceStub(await self._connected())
         rest_s = None if deadline is None else max(0.001, deadline - time.monotonic())
-        metadata = call_metadata(attachment.request_id)
+        metadata = call_metadata(attachment.request_id, span)
         call = attachment.call(stub)(timeout=rest_s, metadata=metadata)
         try:
             async for answer in call:
@@ -150,6 +157,16 @@ class RouterClient:
 
     def _unavailable(self, why: str) -> HolaError:
         return ServiceUnavailable(f"router {self._address}: {why}", address=self._address)
+
+
+def _span_of(request: GenerateRequest) -> tuple[str, dict[str, Any]]:
+    """Name and attributes of the client's span."""
+    is_chat = bool(request.messages)
+    name = f"{genai.operation(is_chat=is_chat)} {request.model}".strip()
+    given = request.request_id
+    return name, genai.of_request(
+        request.model, request.sampling, is_chat=is_chat, request_id=given
+    )
 
 
 def _repeatable(request: GenerateRequest) -> GenerateRequest:

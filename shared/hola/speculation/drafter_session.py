@@ -124,6 +124,11 @@ class DrafterSession:
             return self.job.speculation.outage
         return self._drafts.outage(self._output)
 
+    @property
+    def asked_tokens(self) -> int:
+        """How many tokens the last Draft asks for."""
+        return self._drafts.asked
+
     def start(self) -> list[Action]:
         """First call: sends Open."""
         self._output.restore(self.committed)

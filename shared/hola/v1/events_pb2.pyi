@@ -1,3 +1,4 @@
+from hola.v1 import compressor_pb2 as _compressor_pb2
 from hola.v1 import drafter_pb2 as _drafter_pb2
 from hola.v1 import retrieval_pb2 as _retrieval_pb2
 from hola.v1 import verifier_pb2 as _verifier_pb2
@@ -9,12 +10,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JobEnvelope(_message.Message):
-    __slots__ = ("version", "job")
+    __slots__ = ("version", "job", "traceparent")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     version: int
     job: _drafter_pb2.GenerateJob
-    def __init__(self, version: _Optional[int] = ..., job: _Optional[_Union[_drafter_pb2.GenerateJob, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, version: _Optional[int] = ..., job: _Optional[_Union[_drafter_pb2.GenerateJob, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class JournalEntry(_message.Message):
     __slots__ = ("version", "event", "writer")
@@ -83,9 +86,33 @@ class RegistryEvent(_message.Message):
     def __init__(self, version: _Optional[int] = ..., model: _Optional[str] = ..., tier: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class CompressionEvent(_message.Message):
-    __slots__ = ("version", "job_id")
+    __slots__ = ("version", "job_id", "tenant", "model", "tier", "plan_json", "calibration", "calibration_is_jsonl", "name", "publish_tier")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    PLAN_JSON_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_IS_JSONL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_TIER_FIELD_NUMBER: _ClassVar[int]
     version: int
     job_id: str
-    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[str] = ...) -> None: ...
+    tenant: str
+    model: str
+    tier: str
+    plan_json: str
+    calibration: bytes
+    calibration_is_jsonl: bool
+    name: str
+    publish_tier: str
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., model: _Optional[str] = ..., tier: _Optional[str] = ..., plan_json: _Optional[str] = ..., calibration: _Optional[bytes] = ..., calibration_is_jsonl: bool = ..., name: _Optional[str] = ..., publish_tier: _Optional[str] = ...) -> None: ...
+
+class CompressionStatus(_message.Message):
+    __slots__ = ("version", "status")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    status: _compressor_pb2.WatchJobResponse
+    def __init__(self, version: _Optional[int] = ..., status: _Optional[_Union[_compressor_pb2.WatchJobResponse, _Mapping]] = ...) -> None: ...

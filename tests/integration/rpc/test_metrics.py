@@ -18,7 +18,7 @@ async def test_metrics_are_served() -> None:
     async with serve_metrics("127.0.0.1:0", metrics) as port:
         assert port > 0
         text = await asyncio.to_thread(_get, port)
-    assert "hola_accepted_tokens_total 3.0" in text
+    assert "hola_spec_decode_num_accepted_tokens_total 3.0" in text
     assert 'hola_verify_seconds_bucket{le="0.005"} 1.0' in text
     assert "hola_verifier_queue_depth 0.0" in text
     with pytest.raises(OSError, match="refused"):

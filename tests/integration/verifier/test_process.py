@@ -104,7 +104,7 @@ async def test_metrics_are_served_beside(tmp_path: Path) -> None:
         await ask(link, DraftBlock(round=1, base_position=0, tokens=(1, 2)))
         url = f"http://127.0.0.1:{metrics['port']}/metrics"
         text = (await asyncio.to_thread(urllib.request.urlopen, url)).read().decode()
-        assert "hola_drafted_tokens_total 2.0" in text
+        assert "hola_spec_decode_num_draft_tokens_total 2.0" in text
         assert "hola_verifier_sessions 1.0" in text
         assert 'hola_verify_seconds_bucket{le="30.0"} 1.0' in text
         await port.close()

@@ -52,7 +52,7 @@ async def test_tokens_reconnects_and_the_first_token_are_counted():
     assert value(metrics, "hola_corrections_total") == 1
     assert value(metrics, "hola_committed_tokens_total", outcome="accepted") == 2
     assert value(metrics, "hola_committed_tokens_total", outcome="bonus") == 2
-    assert value(metrics, "hola_first_token_seconds_count") == 1
+    assert value(metrics, "hola_time_to_first_token_seconds_count", service="drafter") == 1
     assert value(metrics, "hola_reconnects_total") == 3
 
 

@@ -372,9 +372,9 @@ async def test_requests_are_counted_by_how_they_ended(bus, tmp_path):
     active = {"service": "router"}
     async with aclosing(router.attach(accepted)) as events:
         await anext(events)
-        assert counted("hola_active_requests", active) == 1
+        assert counted("hola_num_requests_running", active) == 1
         _ = [event async for event in events]
-    assert counted("hola_active_requests", active) == 0
+    assert counted("hola_num_requests_running", active) == 0
     assert counted("hola_requests_total", {**active, "outcome": "length"}) == 1
     assert counted("hola_requests_total", {**active, "outcome": "duplicate_request"}) == 1
     _ = [event async for event in router.resume("r1")]
