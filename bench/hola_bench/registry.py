@@ -47,10 +47,22 @@ BENCHES = (
         minutes="about 12",
     ),
     Bench(
+        name="tracing",
+        module="hola_bench.tracing",
+        summary="what spans cost a request, off and written to a file",
+        minutes="1",
+    ),
+    Bench(
         name="retrieval",
         module="hola_bench.retrieval",
         summary="nDCG, recall and query time on a test set in BEIR's form",
         minutes="1",
+    ),
+    Bench(
+        name="compression",
+        module="hola_bench.compression",
+        summary="Lo-Bi at several sizes against onnxruntime's and llama.cpp's quantizers",
+        minutes="about 20",
     ),
 )
 

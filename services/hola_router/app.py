@@ -152,8 +152,10 @@ class RouterApp:
 
     def reload(self, settings: Settings) -> None:
         """Take up limits of tenants and verifiers. Raises ConfigError; nothing has changed then."""
+        tenants = tenants_from(settings)
+        self._settings = settings  # counts where it is not open yet
         if self._gate is not None:
-            self._gate.reload(tenants_from(settings), settings.kv_share)
+            self._gate.reload(tenants, settings.kv_share)
 
     async def _open_bus(self) -> Bus:
         bus = await bus_from(self._settings)

@@ -9,10 +9,11 @@ from functools import partial
 
 from hola.bus.ports import Bus
 from hola.config import Settings
-from hola.retrieval.data_dir import data_dir, open_store
+from hola.retrieval.data_dir import data_dir
 from hola.retrieval.embedder import open_embedder
 from hola.retrieval.readers.limits import MIB, Limits
 from hola.retrieval.spool import SpoolLimits, Spools
+from hola.retrieval.store_from import store_from
 from hola.rpc.server import RpcService
 from hola.telemetry import Metrics
 from hola.v1 import retrieval_pb2, retrieval_pb2_grpc
@@ -28,7 +29,7 @@ class Retrieval:
 
     def __init__(self, settings: Settings, metrics: Metrics, bus: Bus) -> None:
         """Nothing is loaded or made on disk before it is needed. The bus stays the caller's."""
-        store = open_store(settings)
+        store = store_from(settings)
         embedder = OneEmbedder(partial(open_embedder, settings))
         self.library = Library(store, embedder, bus, metrics)
         works = Works(

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from hola.bus.streams import Keys
-from hola.errors import HolaError, QuotaExceeded
+from hola.errors import HolaError, QuotaExceeded, StoreUnavailable
 from hola.retrieval.ingest_job import IngestReport, IngestState
 from hola.rpc.retrieval_client import RetrievalClient
 from hola_router import ingest_worker
@@ -92,7 +92,8 @@ async def begun(desk: Desk) -> None:
     """Return when a worker, wherever it is, has written something."""
 
     async def written() -> bool:
-        return (await desk.store.collection(TENANT, COLLECTION)).documents > 0
+        held = await desk.store.collections(TENANT)
+        return any(one.documents for one in held)
 
     await until(written)
 
@@ -176,7 +177,7 @@ async def test_files_that_are_not_what_was_sent_fail_the_job(
         async with running_library(tmp_path, redis_of_its_own):
             report = await last(desk.client, job.job_id)
         assert (report.state, report.reason) == (IngestState.FAILED, "STORE_CORRUPT")
-        assert await desk.sources() == []
+        assert (await desk.client.stats(COLLECTION)).collections[0].documents == 0
         await eventually(lambda: not desk.spooled(), "no file is left over")
 
 
@@ -196,21 +197,30 @@ async def test_a_collection_that_is_deleted_meanwhile_fails_its_job(
         assert (report.state, report.reason) == (IngestState.FAILED, "UNKNOWN_COLLECTION")
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError("oh"), ""), (StoreUnavailable("locked"), "; the last one: locked")],
+)
 async def test_a_job_that_kills_every_worker_is_given_up(
-    tmp_path: Path, redis_of_its_own: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    redis_of_its_own: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    said: str,
 ) -> None:
     limits: dict[str, Any] = {"job_idle_s": 0.2, "job_attempts": 2}
     async with running_library(tmp_path, redis_of_its_own, **limits) as desk:
 
         async def broken(*given: Any, **named: Any) -> Any:
-            raise RuntimeError("no such luck")
+            raise error
 
         monkeypatch.setattr(desk.store, "put", broken)
         monkeypatch.setattr(ingest_worker, "PAUSE_S", 0.05)
         job = await desk.ingest({"a": "tea"}, background=True)
         report = await last(desk.client, job.job_id)
         assert report.state is IngestState.FAILED
-        assert "2 workers took this job" in report.message
+        assert report.message.startswith("given up: 2 workers took this job")
+        assert report.message.endswith(said)
 
 
 async def test_garbage_in_the_queue_is_put_aside(tmp_path: Path, redis_of_its_own: str) -> None:

@@ -127,3 +127,13 @@ def test_a_title_is_cut_and_a_text_of_nothing_refused(tmp_path):
     assert isinstance(titled, Document)
     assert len(titled.title) == 300
     assert "binary" in str(binary)
+
+
+@pytest.mark.parametrize(("tenant", "job_id"), [("acme", "../x"), ("a/b", "j"), ("acme", "")])
+def test_no_name_leads_out_of_the_folder(tmp_path, tenant, job_id):
+    made = spools(tmp_path)
+    for call in (made.begin, made.remove):
+        with pytest.raises(InvalidRequest):
+            call(tenant, job_id)
+    with pytest.raises(InvalidRequest):
+        made.open(IngestJob(job_id=job_id, tenant=tenant))
