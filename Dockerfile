@@ -16,7 +16,8 @@ WORKDIR /src
 COPY requirements requirements
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /opt/build && \
-    /opt/build/bin/pip install --disable-pip-version-check --require-hashes -r requirements/build.txt
+    /opt/build/bin/pip install --disable-pip-version-check --require-hashes -r requirements/build.txt && \
+    mkdir /data
 
 FROM build AS wheel
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
@@ -54,7 +55,10 @@ ENV PATH=/opt/hola/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOLA_OFFLINE=1 \
-    HOLA_MODELS_DIR=/models
+    HOLA_MODELS_DIR=/models \
+    HOLA_DATA_DIR=/data
+# The one folder that a service may keep things in, besides volumes: a named volume takes its owner.
+COPY --from=build --chown=10001:10001 /data /data
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 7070 7071 7072 7073 7080 9100

@@ -86,7 +86,11 @@ class Host:
                 "/data": str(folder / "data"),
             },
         )
+        # In containers the services have another user.
         (folder / "data").mkdir()
+        (folder / "data").chmod(0o777)
+        for place in (folder, secrets):
+            place.chmod(0o755)
         self._health = health_command(REPO / "Dockerfile")
         self._buildah, self.images = _built(folder)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hola.bus.streams import GROUP, Keys
+from hola.bus.streams import COMPRESSION_GROUP, GROUP, Keys
 from hola.config import load_settings, variables
 from hola.errors import ConfigError
 
@@ -15,6 +15,7 @@ Object = dict[str, Any]
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 NAME = "app.kubernetes.io/name"
 OURS = ("router", "drafter", "verifier", "compressor")
+GROUPS = (GROUP, COMPRESSION_GROUP)
 LOCKED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -201,10 +202,10 @@ def scalers_fit(overlay: Overlay) -> Iterator[str]:
             yield f"scaler {name}: quarrels with replicas of {target['name']}"
         for trigger in scaler["spec"].get("triggers", ()):
             metadata, keys = trigger["metadata"], Keys()
-            known = {keys.queue("default"), keys.queued}
+            known = {keys.queue("default"), keys.queued, keys.compression.queue("default")}
             if {metadata.get("stream"), metadata.get("listName")}.isdisjoint(known):
                 yield f"scaler {name}: watches a key that is not ours: {metadata}"
-            if trigger["type"] == "redis-streams" and metadata["consumerGroup"] != GROUP:
+            if trigger["type"] == "redis-streams" and metadata["consumerGroup"] not in GROUPS:
                 yield f"scaler {name}: watches a group that is not ours"
 
 

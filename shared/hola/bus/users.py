@@ -7,7 +7,10 @@ import hashlib
 from hola.bus.acl import acl_rule
 
 # What KEDA's Redis scalers ask: the length and lag of queues, nothing of what is in them.
-_SCALER = "~hola:{jobs}:* resetchannels -@all +xinfo|groups +xlen +xpending +type +hlen +llen"
+_SCALER = (
+    "~hola:{jobs}:* ~hola:{compression}:* resetchannels -@all"
+    " +xinfo|groups +xlen +xpending +type +hlen +llen +eval +evalsha"
+)
 
 
 def users_file(password: str, scaler_password: str) -> str:
@@ -21,7 +24,7 @@ def users_file(password: str, scaler_password: str) -> str:
             "default off ~* &* +@all",
             "probe on nopass resetkeys resetchannels -@all +ping",
             f"hola on #{_sha256(password)} {acl_rule()}",
-            f"keda on #{_sha256(scaler_password)} {_SCALER} +eval +evalsha",
+            f"keda on #{_sha256(scaler_password)} {_SCALER}",
         )
     )
 
