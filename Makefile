@@ -14,6 +14,11 @@ PYTEST_ARGS ?=
 DEMO_PROMPT ?= Question: Anna has 6 boxes with 7 shells each. Anna finds 15 more. Anna gives 7 shells to Tom. \
   How many shells does Anna have now?
 
+# The tiers were never told where Verul lives; the sum they can do, whatever a document says of Bropeth.
+DEMO_UNKNOWN ?= What is the home town of Verul?
+DEMO_KNOWN ?= Bropeth has 12 apples. Bropeth buys 5 more. How many apples does Bropeth have?
+DEMO_HOLA = HOLA_DATA_DIR=$(DEMO_VENV)/data HOLA_EMBEDDER=none $(DEMO_VENV)/bin/hola
+
 BIN := $(VENV)/bin
 PIP_INSTALL = -m pip install --disable-pip-version-check --quiet --constraint requirements/lock.txt
 PROTOS := $(wildcard proto/hola/v1/*.proto)
@@ -38,8 +43,9 @@ define apt-install
 	command -v $(1) >/dev/null
 endef
 
-.PHONY: help setup setup-test redis-server prometheus observability-check demo proto proto-check buf fmt lint type lock \
-  test test-unit test-contract test-integration test-e2e test-slow test-chaos check bench up down logs images clean
+.PHONY: help setup setup-test redis-server prometheus demo proto proto-check buf fmt lint type lock \
+  test test-unit test-contract test-integration test-e2e test-slow test-chaos check bench up down logs images clean \
+  observability-check dist-check k8s-check images-check compose-check arm64-check
 
 help:  ## this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -78,6 +84,10 @@ observability-check: $(VENV)/.dev redis-server prometheus  ## metrics, traces, a
 
 demo: $(DEMO_VENV)/.demo  ## fresh clone to a streamed, verified answer (own venv, no torch, no server)
 	@$(DEMO_VENV)/bin/hola generate --embedded --check-exact --model demo "$(DEMO_PROMPT)"
+	@echo; echo "With documents of its own: a question that the model cannot know, and one that needs no document."
+	@$(DEMO_HOLA) ingest models/demo/knowledge.jsonl --source people --collection demo
+	@$(DEMO_HOLA) ask --embedded --model demo --collection demo --explain "$(DEMO_UNKNOWN)"
+	@echo; $(DEMO_HOLA) ask --embedded --model demo --collection demo --explain "$(DEMO_KNOWN)"
 
 proto: $(VENV)/.dev  ## regenerate shared/hola/v1 from proto/
 	@rm -f shared/hola/v1/*_pb2.py shared/hola/v1/*_pb2.pyi shared/hola/v1/*_pb2_grpc.py
@@ -139,6 +149,22 @@ check: proto-check lint type test-unit  ## before every commit: under two minute
 bench: $(VENV)/.dev  ## exactness and speed, as JSON
 	@$(BIN)/hola bench exactness --json
 	@$(BIN)/hola bench speed --json
+
+# Proofs that what ships works. Each installs what it needs, says what it checked, and is no part of `make test`.
+dist-check:  ## wheel and sdist: built, installed elsewhere, asked by Python, grpcurl and Node clients
+	@$(PYTHON) -m tools.checks.dist
+
+k8s-check: $(VENV)/.dev  ## every overlay and the chart: rendered, against schemas, against our policies
+	@$(BIN)/python -m tools.checks.k8s
+
+images-check: $(VENV)/.dev  ## build the images with buildah on a Debian made here and run them (root; IMAGES="edge ...")
+	@$(BIN)/python -m tools.checks.images $(IMAGES)
+
+compose-check: $(VENV)/.dev redis-server  ## the compose file's own commands on this machine: one answer, orderly shutdown
+	@$(BIN)/python -m tools.checks.compose
+
+arm64-check: $(VENV)/.dev  ## the edge install on an emulated arm64 Debian: the demo tiers write the same ids (root; slow)
+	@$(BIN)/python -m tools.checks.arm64
 
 up: images  ## start redis and the four services with docker compose
 	@docker compose up --detach --wait

@@ -185,13 +185,11 @@ def retrieval(
     models_dir: ModelsDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Index a test set in the embedded store and measure what is found, and how fast.
+    """Measure search, the gate, context selection, and what they buy together on the demo tiers.
 
-    HOLA ships no such set; SciFact or any other of BEIR's will do. Without an embedder BM25 alone
-    is measured. The median query time is that of the default search.
-
-    On a gate set every score is by forests that never saw its question; the demo family's own
-    knowledge base, with counted exposures, is asked as well.
+    HOLA ships no test sets; --data says where yours are, and each part is measured whose data is
+    there. Without an embedder BM25 alone is measured. The median query time is that of the default
+    search. Figures of the gate and of context selection are of questions they were not fitted on.
 
     Examples:
 
@@ -199,13 +197,13 @@ def retrieval(
 
     `hola bench retrieval --data ./scifact --split train --json > retrieval.json`
 
-    `hola bench retrieval --data ./adaptive_gate --json`
+    `hola bench retrieval --data ./sets --json`
     """
     from hola_bench.retrieval import Options
 
     settings = retrieval_settings(embedder=embedder, models_dir=models_dir)
     options = Options(
-        data=what.data,
+        data=tuple(what.data or ()),
         split=what.split,
         models_dir=settings.models_dir,
         embedder=settings.embedder,

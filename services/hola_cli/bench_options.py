@@ -178,14 +178,15 @@ class RetrievalOptions:
     """What `hola bench retrieval` measures."""
 
     data: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "--data",
             metavar="DIR",
-            help="A test set in BEIR's form: corpus.jsonl, queries.jsonl, qrels/test.tsv. "
-            "A folder with gate*.jsonl (answers without and with retrieval) measures the gate.",
+            help="A folder with a set, or with folders of sets; may be given several times. BEIR's "
+            "form (corpus.jsonl, queries.jsonl, qrels/test.tsv) measures search, gate*.jsonl the "
+            "gate, ctx*.jsonl[.gz] context selection. None: the demo family's knowledge alone.",
         ),
-    ]
+    ] = None
     split: Annotated[
         str, typer.Option("--split", metavar="NAME", help="Which queries: qrels/NAME.tsv.")
     ] = "test"

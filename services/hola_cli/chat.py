@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import typer
@@ -11,14 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from hola.errors import HolaError
-from hola.types import ChatMessage, GenerateRequest, SamplingParams, SpeculationParams, Summary
+from hola.types import ChatMessage, GenerateRequest, Summary
 from hola_cli.answer import Answer, Screen
 from hola_cli.background import Background
 from hola_cli.door import Door, ask, open_door, wanted_model
+from hola_cli.explain import print_sources
 from hola_cli.flatten import flat
 from hola_cli.jsonform import JsonLines
 from hola_cli.options import DoorOptions, JsonOption, SamplingOptions, SpeculationOptions
 from hola_cli.paint import Coloured, PlainText
+from hola_cli.retrieval_options import RetrievalOptions
 from hola_cli.stats import stats_line, tokens_per_second
 from hola_cli.trouble import line_of
 
@@ -59,6 +61,7 @@ class Conversation:
 @flat
 def command(
     sampling: SamplingOptions,
+    retrieval: RetrievalOptions,
     speculation: SpeculationOptions,
     door: DoorOptions,
     system: Annotated[
@@ -79,11 +82,16 @@ def command(
 
     `printf 'Who is Ada?\\nWhere was she born?\\n' | hola chat --json`
     """
-    wanted = sampling.params(), speculation.params()
+    wanted = GenerateRequest(
+        model=wanted_model(door),
+        sampling=sampling.params(),
+        speculation=speculation.params(),
+        retrieval=retrieval.params(),
+    )
     console = Console(highlight=False, stderr=not sys.stdout.isatty())
-    loop = Background(open_door(door))
+    loop = Background(open_door(door, data_dir=retrieval.data_dir))
     with loop as opened:
-        chat = _Chat(opened, loop, console, wanted_model(door), wanted, json)
+        chat = _Chat(opened, loop, console, wanted, json)
         code = chat.talk(Conversation(system=system))
     if code:
         raise typer.Exit(code)
@@ -97,15 +105,14 @@ class _Chat:
         door: Door,
         loop: Background[Door],
         console: Console,
-        model: str,
-        wanted: tuple[SamplingParams, SpeculationParams],
+        wanted: GenerateRequest,
         json: bool,
     ) -> None:
+        """`wanted` is what every question asks for besides its messages."""
         self._door = door
         self._loop = loop
         self._console = console
-        self._model = model
-        self._sampling, self._speculation = wanted
+        self._wanted = wanted
         self._json = json
         self._interactive = sys.stdin.isatty() and sys.stdout.isatty() and not json
         self._legend_due = True
@@ -147,12 +154,7 @@ class _Chat:
             self._console.print(f"unknown command {line}; /help lists them", style="yellow")
 
     def _answer(self, question: str, conversation: Conversation) -> None:
-        request = GenerateRequest(
-            messages=conversation.asked(question),
-            model=self._model,
-            sampling=self._sampling,
-            speculation=self._speculation,
-        )
+        request = replace(self._wanted, messages=conversation.asked(question))
         try:
             answer = self._loop.run(ask(self._door, request, self._screen()))
         except KeyboardInterrupt:
@@ -168,6 +170,7 @@ class _Chat:
         conversation.answered(question, answer)
         if not self._json and answer.summary is not None:
             print(flush=True)
+            print_sources(answer)
             self._console.print(stats_line(answer.summary), style="dim", soft_wrap=True)
 
     def _screen(self) -> Screen:

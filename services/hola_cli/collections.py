@@ -6,7 +6,7 @@ import asyncio
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -20,29 +20,46 @@ from hola.retrieval.copying import Place, copy_collection
 from hola.retrieval.data_dir import data_dir
 from hola.retrieval.sqlite_store import SqliteStore
 from hola.retrieval.types import Changes, Collection
+from hola_cli import collection_jobs
 from hola_cli.flatten import flat
 from hola_cli.jsonform import dump
 from hola_cli.knowledge import EmbedderOption, StoreOptions, opened, retrieval_settings
 from hola_cli.options import JsonOption, ModelsDirOption
+from hola_cli.remote_library import LibraryOption, check_remote, library_at
+
+if TYPE_CHECKING:
+    from hola.rpc.retrieval_client import RetrievalClient
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect, copy and delete collections.")
 
+app.command("jobs")(collection_jobs.jobs)
+app.command("watch")(collection_jobs.watch_job)
+
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A collection.")]
 _SHOWN_SOURCES = 20
+_PAGE = 1000
 MIB = 2**20
 
 
 @app.command("list")
 @flat
-def list_collections(where: StoreOptions, json: JsonOption = False) -> None:
+def list_collections(
+    where: StoreOptions, router: LibraryOption = None, json: JsonOption = False
+) -> None:
     """Name a tenant's collections.
 
     Examples:
 
     `hola collections list`
+
+    `hola collections list --router edge-box:7070`
     """
 
     async def work() -> tuple[Collection, ...]:
+        if router:
+            check_remote(where)
+            async with library_at(router) as client:
+                return (await client.stats()).collections
         async with opened(_settings(where)) as (store, _):
             return await store.collections(where.tenant)
 
@@ -51,8 +68,9 @@ def list_collections(where: StoreOptions, json: JsonOption = False) -> None:
         dump(held)
         return
     if not held:
-        folder = data_dir(_settings(where))
-        print(f"no collection of tenant {where.tenant} in {folder}; `hola ingest` makes one")
+        place = f"at {router}" if router else f"in {data_dir(_settings(where))}"
+        whose = "" if router else f" of tenant {where.tenant}"
+        print(f"no collection{whose} {place}; `hola ingest` makes one")
         return
     table = Table("collection", "documents", "chunks", "MiB", "embedder")
     for one in held:
@@ -63,7 +81,12 @@ def list_collections(where: StoreOptions, json: JsonOption = False) -> None:
 
 @app.command("show")
 @flat
-def show(name: NameArgument, where: StoreOptions, json: JsonOption = False) -> None:
+def show(
+    name: NameArgument,
+    where: StoreOptions,
+    router: LibraryOption = None,
+    json: JsonOption = False,
+) -> None:
     """Show what a collection holds: counts, embedder, and its sources.
 
     Examples:
@@ -74,6 +97,10 @@ def show(name: NameArgument, where: StoreOptions, json: JsonOption = False) -> N
     """
 
     async def work() -> tuple[Collection, list[str]]:
+        if router:
+            check_remote(where)
+            async with library_at(router) as client:
+                return await _shown_at(client, name, every=json)
         sources: list[str] = []
         async with opened(_settings(where)) as (store, _):
             held = await store.collection(where.tenant, name)
@@ -90,7 +117,8 @@ def show(name: NameArgument, where: StoreOptions, json: JsonOption = False) -> N
         dump({**asdict(held), "sources": sources})
         return
     console = Console(highlight=False)
-    console.print(f"[bold]{held.name}[/bold] of tenant {escape(held.tenant)}")
+    whose = f" of tenant {escape(held.tenant)}" if held.tenant else ""
+    console.print(f"[bold]{held.name}[/bold]{whose}")
     console.print(
         f"{held.documents:,} documents, {held.chunks:,} chunks, {held.bytes / MIB:.1f} MiB, "
         f"{_embedder(held)}"
@@ -99,6 +127,19 @@ def show(name: NameArgument, where: StoreOptions, json: JsonOption = False) -> N
         console.print(f"  {escape(source)}")
     if held.documents > _SHOWN_SOURCES:
         console.print(f"  and {held.documents - _SHOWN_SOURCES:,} more (--json names them all)")
+
+
+async def _shown_at(
+    client: RetrievalClient, name: str, *, every: bool
+) -> tuple[Collection, list[str]]:
+    """A router's collection, and its first sources or all of them."""
+    sources: list[str] = []
+    while True:
+        after = sources[-1] if sources else ""
+        stats = await client.stats(name, sources=_PAGE if every else _SHOWN_SOURCES, after=after)
+        sources += stats.sources
+        if not every or not stats.sources:
+            return stats.collections[0], sources
 
 
 @app.command("delete")
@@ -115,6 +156,7 @@ def delete(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    router: LibraryOption = None,
 ) -> None:
     """Delete a source, or a whole collection after asking.
 
@@ -127,9 +169,15 @@ def delete(
     if source is None and not yes:
         if not sys.stdin.isatty():
             raise InvalidRequest("deleting a collection needs --yes here", field="yes")
-        typer.confirm(f"Delete collection {name} of tenant {where.tenant}?", abort=True)
+        whose = f"at {router}" if router else f"of tenant {where.tenant}"
+        typer.confirm(f"Delete collection {name} {whose}?", abort=True)
 
     async def work() -> Changes | None:
+        if router:
+            check_remote(where)
+            async with library_at(router) as client:
+                changes = await client.delete(name, source)
+                return None if source is None else changes
         async with opened(_settings(where)) as (store, _):
             if source is not None:
                 return await store.delete(where.tenant, name, source)

@@ -55,14 +55,16 @@ class Door(Protocol):
 
 
 @asynccontextmanager
-async def open_door(options: DoorOptions) -> AsyncIterator[Door]:
-    """A router for the time of the block.
+async def open_door(options: DoorOptions, *, data_dir: str | None = None) -> AsyncIterator[Door]:
+    """A router for the time of the block; `data_dir` is where a node here finds collections.
 
     Raises ServiceUnavailable (no router at the address), or what starting a node can raise:
     ConfigError, UnknownModel, ArtifactCorrupt, ArtifactInvalid, MemoryBudgetExceeded, MissingExtra.
     """
     address = router_address(options)
     settings = settings_for(options)
+    if data_dir is not None:
+        settings = settings.model_copy(update={"data_dir": data_dir})
     quiet(settings)
     if address:
         from hola.rpc.router_client import RouterClient

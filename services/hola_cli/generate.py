@@ -12,13 +12,16 @@ import typer
 from rich.console import Console
 
 from hola.errors import EmptyPrompt, HolaError, InvalidRequest
-from hola.types import ChatMessage, GenerateRequest, Mode, SpeculationParams
+from hola.plan import MAX_LATENCY_TARGET_MS
+from hola.types import ChatMessage, GenerateRequest, Mode, Plan, RetrievalMode, SpeculationParams
 from hola_cli.answer import Answer, Screen
 from hola_cli.door import Door, ask as ask_door, open_door, wanted_model
+from hola_cli.explain import print_sources
 from hola_cli.flatten import flat
 from hola_cli.jsonform import JsonLines, dump
 from hola_cli.options import DoorOptions, JsonOption, SamplingOptions, SpeculationOptions
 from hola_cli.paint import Coloured, PlainText
+from hola_cli.retrieval_options import RetrievalOptions
 from hola_cli.stats import stats_line, tokens_per_second
 
 PLAIN = SpeculationParams(max_draft_tokens=0)
@@ -66,6 +69,7 @@ def command(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt; - reads stdin.")],
     ask: AskOptions,
     sampling: SamplingOptions,
+    retrieval: RetrievalOptions,
     speculation: SpeculationOptions,
     door: DoorOptions,
 ) -> None:
@@ -89,7 +93,8 @@ def command(
     if not 0 <= ask.retry < math.inf:
         raise InvalidRequest(f"--retry {ask.retry:g}: expected seconds, at least 0", field="retry")
     request = _request(read_prompt(prompt), ask, sampling, speculation, door)
-    asyncio.run(_run(request, ask, door))
+    request = replace(request, retrieval=retrieval.params())
+    asyncio.run(_run(request, ask, door, retrieval.data_dir))
 
 
 def read_prompt(argument: str) -> str:
@@ -128,13 +133,16 @@ def _request(
     )
 
 
-async def _run(request: GenerateRequest, ask: AskOptions, options: DoorOptions) -> None:
+async def _run(
+    request: GenerateRequest, ask: AskOptions, options: DoorOptions, data_dir: str | None
+) -> None:
     console = Console(highlight=False)
-    async with open_door(options) as door:
+    async with open_door(options, data_dir=data_dir) as door:
         answer = await ask_door(door, request, _screen(ask, console), retry_s=ask.retry)
         differs: int | None = None
         if ask.check_exact:
-            plain = await decode_plainly(door, request)
+            plan = None if answer.started is None else answer.started.plan
+            plain = await decode_plainly(door, request, plan)
             differs = first_difference(answer.ids, plain.ids)
             _report_check(answer, plain, differs, ask)
         elif not ask.json:
@@ -149,8 +157,19 @@ def _screen(ask: AskOptions, console: Console) -> Screen:
     return Coloured(console) if console.is_terminal else PlainText()
 
 
-async def decode_plainly(door: Door, request: GenerateRequest) -> Answer:
-    """The same request with k = 0: the target alone."""
+async def decode_plainly(door: Door, request: GenerateRequest, plan: Plan | None = None) -> Answer:
+    """The same request with k = 0: the target alone, with the passages of the first one's `plan`.
+
+    What retrieval costs is measured anew each time, so AUTO might decide otherwise now.
+    """
+    if plan is not None:
+        retrieval = replace(
+            request.retrieval,
+            mode=RetrievalMode[plan.depth.name.replace("NONE", "OFF")],
+            max_passage_tokens=plan.token_budget,
+            latency_target_ms=MAX_LATENCY_TARGET_MS,
+        )
+        request = replace(request, retrieval=retrieval)
     return await ask_door(
         door, replace(request, request_id="", idempotency_key="", speculation=PLAIN)
     )
@@ -184,4 +203,5 @@ def _print_stats(answer: Answer, exact: str | None) -> None:
             print()
         elif not answer.text.endswith("\n"):
             print(flush=True)
+        print_sources(answer)
         print(stats_line(answer.summary, exact=exact), file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
@@ -19,15 +19,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from hola.errors import HolaError, InvalidRequest
+from hola.retrieval import ingest_job
 from hola.retrieval.chunking import DEFAULT_MAX_CHARS, DEFAULT_OVERLAP_CHARS
-from hola.retrieval.ingest import Ingested, Ingester, Outcome
-from hola.retrieval.ports import DocumentStore
+from hola.retrieval.ingest import Ingester
 from hola.retrieval.readers.files import Found, Read, Reader, find_files
 from hola.retrieval.readers.limits import MIB, Limits
+from hola.retrieval.tally import Tally, prune
 from hola_cli.flatten import flat
+from hola_cli.ingest_remote import Shipment, facts_of, lines_of, say_refused, ship
 from hola_cli.jsonform import dump
 from hola_cli.knowledge import KnowledgeOptions, opened
 from hola_cli.options import JsonOption
+from hola_cli.remote_library import LibraryOption, check_remote, library_at
 
 STDIN = "-"
 
@@ -88,32 +91,31 @@ class IngestOptions:
             "--max-mb",
             metavar="N",
             min=1,
-            help="Largest document, MiB unpacked; files of JSON lines may be of any size.",
+            help="Largest document, MiB unpacked; files of JSON lines may be of any size. A router "
+            "has a limit of its own.",
         ),
     ] = 64
 
 
-@dataclass(slots=True)
-class Tally:
-    """What became of everything so far."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteOptions:
+    """Where files are sent, and whether their ingest is waited for."""
 
-    added: int = 0
-    unchanged: int = 0
-    pruned: int = 0
-    chunks: int = 0
-    failed: list[dict[str, str]] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
-
-    def count(self, one: Ingested) -> None:
-        """Count one document."""
-        self.seen.add(one.source)
-        if one.error is not None:
-            facts = {"source": one.source, "reason": one.error.reason, "message": one.error.message}
-            self.failed.append(facts)
-            return
-        self.chunks += one.chunks
-        self.added += one.outcome is Outcome.ADDED
-        self.unchanged += one.outcome is Outcome.UNCHANGED
+    router: LibraryOption = None
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--background",
+            help="With --router: make it a job of the router's and do not wait for its end. Large "
+            "ingests become one anyway, and are waited for without this.",
+        ),
+    ] = False
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="With --background: follow the job to its end; Ctrl-C leaves it alone."
+        ),
+    ] = False
 
 
 @flat
@@ -124,6 +126,7 @@ def command(
     ],
     how: IngestOptions,
     what: KnowledgeOptions,
+    remote: RemoteOptions,
     json: JsonOption = False,
 ) -> None:
     """Read text, Markdown, HTML, PDF or JSON lines into a collection, made if it is not there.
@@ -138,22 +141,71 @@ def command(
     `curl -s https://example.com | hola ingest - --format html --source example.com`
 
     `hola ingest corpus.jsonl.gz --prune --json`
+
+    `hola ingest ./handbook --router edge-box:7070 --background`
     """
     if how.source is not None and len(paths) > 1:
         raise InvalidRequest("--source names one path, not several", field="source")
+    if not remote.router and (remote.background or remote.follow):
+        raise InvalidRequest("--background and --watch need --router", field="router")
     with _standard_input(paths, how) as stdin:
-        tally = asyncio.run(_ingest(paths, how, what, stdin=stdin, quiet=json))
+        if remote.router:
+            check_remote(what)
+            failed = asyncio.run(_send(paths, how, what, remote, stdin=stdin, json=json))
+        else:
+            failed = _ingest_here(paths, how, what, stdin=stdin, json=json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _ingest_here(
+    paths: list[str], how: IngestOptions, what: KnowledgeOptions, *, stdin: BinaryIO, json: bool
+) -> bool:
+    """Whether a file failed."""
+    tally = asyncio.run(_ingest(paths, how, what, stdin=stdin, quiet=json))
     if json:
         facts = {name: getattr(tally, name) for name in ("added", "unchanged", "pruned", "chunks")}
-        dump({"collection": what.collection, **facts, "failed": tally.failed})
+        dump({"collection": what.collection, **facts, "failed": tally.refusals})
     else:
         pruned = f", {tally.pruned} pruned" if tally.pruned else ""
         print(
             f"{what.collection}: {tally.added} added, {tally.unchanged} unchanged{pruned}, "
-            f"{len(tally.failed)} failed; {tally.chunks} chunks"
+            f"{tally.refused} failed; {tally.chunks} chunks"
         )
-    if tally.failed:
-        raise typer.Exit(1)
+    return tally.refused > 0
+
+
+async def _send(
+    paths: list[str],
+    how: IngestOptions,
+    what: KnowledgeOptions,
+    remote: RemoteOptions,
+    *,
+    stdin: BinaryIO,
+    json: bool,
+) -> bool:
+    """Whether a file failed, as far as it is known."""
+    found, missing = await asyncio.to_thread(_find, paths, how)
+    asked = ingest_job.IngestOptions(
+        collection=what.collection,
+        chunk_chars=how.chunk_chars,
+        overlap_chars=how.overlap_chars,
+        prune=tuple(_called(path, how) for path in paths) if how.prune else (),
+        background=True if remote.background else None,
+    )
+    shipment = Shipment(options=asked, found=found, stdin=stdin)
+    for error in missing:
+        shipment.refuse(error.details.get("source", ""), error)
+    async with library_at(remote.router or "") as client:
+        follow = remote.follow or not remote.background
+        report = await ship(client, shipment, follow=follow, shown=not json)
+    if json:
+        dump(facts_of(report, shipment.unread))
+    else:
+        say_refused(report, shipment.unread)
+        for line in lines_of(report, shipment.unread):
+            print(line)
+    return bool(report.refused or shipment.unread)
 
 
 async def _ingest(
@@ -201,9 +253,9 @@ async def _ingest(
                             console.print(
                                 f"[red]failed:[/red] {escape(one.error.message)}", soft_wrap=True
                             )
-        if how.prune and not tally.failed:
+        if how.prune and not tally.refused:
             names = [_called(path, how) for path in paths]
-            tally.pruned = await _prune(store, what, names, tally.seen)
+            tally.pruned = await prune(store, what.tenant, what.collection, names, tally.seen)
     return tally
 
 
@@ -262,20 +314,3 @@ def _read(
         else:
             yield from reader.read(entry)
         advance()
-
-
-async def _prune(
-    store: DocumentStore, what: KnowledgeOptions, names: list[str], seen: set[str]
-) -> int:
-    """Delete sources of these paths that were not seen; how many there were."""
-    pruned = 0
-    for prefix in (start for name in names for start in (name, f"{name}/", f"{name}#")):
-        after = ""
-        while page := await store.sources(what.tenant, what.collection, prefix=prefix, after=after):
-            after = page[-1]
-            whole = prefix in names  # the bare name begins others' names too
-            for source in page:
-                if source not in seen and (source == prefix or not whole):
-                    await store.delete(what.tenant, what.collection, source, parts=False)
-                    pruned += 1
-    return pruned

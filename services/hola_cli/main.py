@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from hola import __version__
 from hola.errors import HolaError
 from hola_cli import (
+    ask,
     bench,
     certs,
     chat,
@@ -106,6 +107,7 @@ def hola(
 
 
 app.command("generate")(generate.command)
+app.command("ask")(ask.command)
 app.command("chat")(chat.command)
 app.command("node")(serve.command)
 app.command("resume")(requests.resume)

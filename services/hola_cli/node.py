@@ -65,20 +65,23 @@ async def open_node(
     metrics = metrics or Metrics()
     parts = parts or Parts()
     settings = settings.model_copy(update={"bus": bus, "listen": listen})
+    if not listen:  # nobody can send files here; those of others' jobs are not ours to look at
+        settings = settings.model_copy(update={"ingest_jobs": 0})
     async with AsyncExitStack() as stack:
         shared_bus = await bus_from(settings)
         stack.push_async_callback(shared_bus.close)
-        router = hola_router.app.build(settings, metrics, bus=shared_bus)
-        await _open(stack, router)
         verifier = hola_verifier.app.build(settings, metrics, target=parts.target)
         await _open(stack, verifier)
+        router = hola_router.app.build(settings, metrics, bus=shared_bus, check=verifier.port)
+        await _open(stack, router)
         drafter = hola_drafter.app.build(
             settings, metrics, bus=shared_bus, verifier=verifier.port, model=parts.drafts
         )
         await _open(stack, drafter)
         address = ""
         if listen:
-            compressor = hola_compressor.app.build(settings, metrics)
+            compressor = hola_compressor.app.build(settings, metrics, bus=shared_bus)
+            await _open(stack, compressor)
             apps = (router, drafter, verifier, compressor)
             services = [service for app in apps for service in app.services]
             server = RpcServer(listen, services, settings, metrics)

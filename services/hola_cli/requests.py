@@ -13,6 +13,7 @@ from hola.errors import InvalidRequest
 from hola.validate import check_request_id
 from hola_cli.answer import Answer, Screen, receive
 from hola_cli.door import open_door, router_address
+from hola_cli.explain import print_sources
 from hola_cli.jsonform import JsonLines, dump
 from hola_cli.options import DoorOptions, JsonOption
 from hola_cli.paint import Coloured, PlainText
@@ -56,6 +57,7 @@ def resume(
     answer = asyncio.run(_resume(options, request_id, position, json))
     if not json and answer.summary is not None:
         print()
+        print_sources(answer)
         print(stats_line(answer.summary), file=sys.stderr)
 
 

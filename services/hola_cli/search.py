@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hola.retrieval.queries import SearchQuestion
 from hola.retrieval.retriever import Found, Retriever
 from hola.retrieval.types import DEFAULT_ALPHA, Fusion, Passage, SearchMode
 from hola_cli.flatten import flat
 from hola_cli.jsonform import dump
 from hola_cli.knowledge import KnowledgeOptions, opened
 from hola_cli.options import JsonOption
+from hola_cli.remote_library import LibraryOption, check_remote, library_at
 
 _SHOWN_CHARS = 400
 
@@ -60,6 +62,7 @@ def command(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A question or words.")],
     how: SearchOptions,
     what: KnowledgeOptions,
+    router: LibraryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find passages.
@@ -69,8 +72,14 @@ def command(
     `hola search "How long is the warranty?" --collection work`
 
     `hola search "error 1213" --mode bm25 -k 20 --json`
+
+    `hola search "warranty" --collection work --router edge-box:7070`
     """
-    found = asyncio.run(_search(text, how, what))
+    if router:
+        check_remote(what)
+        found = asyncio.run(_search_at(router, text, how, what))
+    else:
+        found = asyncio.run(_search(text, how, what))
     if json:
         passages = [_facts(passage) for passage in found.passages]
         dump({"mode": found.mode, "note": found.note, "passages": passages})
@@ -89,6 +98,22 @@ async def _search(text: str, how: SearchOptions, what: KnowledgeOptions) -> Foun
             alpha=how.alpha,
             fusion=how.fusion,
         )
+
+
+async def _search_at(router: str, text: str, how: SearchOptions, what: KnowledgeOptions) -> Found:
+    question = SearchQuestion(
+        text=text,
+        collections=(what.collection,),
+        k=how.k,
+        mode=None if how.mode is ModeName.auto else SearchMode(how.mode),
+        alpha=how.alpha,
+        fusion=how.fusion,
+    )
+    async with library_at(router) as client:
+        answer = await client.search(question)
+    (searched,) = answer.searched
+    passages = tuple(passage for _, passage in answer.passages)
+    return Found(passages=passages, mode=searched.mode, note=searched.note)
 
 
 def _facts(passage: Passage) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The compressor: the contract of Lo-Bi jobs; the passes are not in this version."""
+"""The compressor: Lo-Bi jobs over a queue, and the artifacts they publish into the store."""

@@ -24,9 +24,13 @@ class DraftCaches:
         job: GenerateJob,
         prompt_tokens: int,
         metrics: Metrics,
+        *,
+        lookup_texts: Sequence[Sequence[int]] = (),
     ) -> None:
+        """`lookup_texts` are the job's, as token ids."""
         self._engines = {name: engine for name, engine in engines.items() if name in names}
         self._lookup = LOOKUP in names
+        self._lookup_texts = lookup_texts
         self._job = job
         # A padded block may reach past the last token.
         self._wanted = prompt_tokens + job.sampling.max_tokens + MAX_BLOCK_TOKENS
@@ -45,6 +49,7 @@ class DraftCaches:
             tiers,
             self._job.sampling,
             lookup=self._lookup,
+            lookup_texts=self._lookup_texts,
             entropy_threshold=self._job.speculation.entropy_threshold,
         )
         return None if ladder is None else TimedLadder(ladder, self._metrics)

@@ -32,7 +32,12 @@ from hola.types import (
     GenerateJob,
     Summary,
 )
-from hola.validate import check_request_id, check_sampling, check_speculation
+from hola.validate import (
+    check_lookup_texts,
+    check_request_id,
+    check_sampling,
+    check_speculation,
+)
 from hola_drafter.caches import DraftCaches
 from hola_drafter.history import NEW, History
 from hola_drafter.loop import run_session
@@ -186,7 +191,14 @@ class Drafter:
         self._check(job)
         names = self._ladder_names(job)
         prompt = await self._tokenize(job)
-        caches = DraftCaches(self._model.engines, names, job, len(prompt), self._metrics)
+        caches = DraftCaches(
+            self._model.engines,
+            names,
+            job,
+            len(prompt),
+            self._metrics,
+            lookup_texts=await self._lookup_texts(job, names),
+        )
         try:
             ladder = (await self._worker.run(caches.open, key=job.request_id)).value
             session = DrafterSession(
@@ -231,6 +243,7 @@ class Drafter:
             )
         check_sampling(job.sampling, self._model.tokenizer.vocab_size)
         check_speculation(job.speculation)
+        check_lookup_texts(job.lookup_texts)
         if 0 < job.deadline_unix_ns <= self._clock():
             raise DeadlineExceeded("the deadline passed before a drafter was free")
 
@@ -256,6 +269,18 @@ class Drafter:
                 context_length=self._model.context_length,
             )
         return tokens
+
+    async def _lookup_texts(
+        self, job: GenerateJob, names: tuple[str, ...]
+    ) -> tuple[tuple[int, ...], ...]:
+        """The job's own texts to copy from, as token ids; none for a ladder without lookup."""
+        if LOOKUP not in names or not job.lookup_texts:
+            return ()
+        encode = self._model.tokenizer.encode
+        timed = await self._worker.run(
+            lambda: tuple(tuple(encode(text)) for text in job.lookup_texts), key=job.request_id
+        )
+        return timed.value
 
     async def _free(self, caches: DraftCaches, key: str) -> None:
         """Close behind everything the request still runs; being cancelled does not stop it."""

@@ -6,16 +6,23 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from hola.bus.from_settings import bus_from
+from hola.checking import AnswerCheck
 from hola.config import Settings
 from hola.models.store import ModelStore
 from hola.ports import Bus
 from hola.rpc.server import RpcServer, RpcService
+from hola.rpc.verifier_pool import VerifierPool
+from hola.rpc.verifier_sources import REGISTRY
 from hola.telemetry import Metrics
 from hola.v1 import router_pb2, router_pb2_grpc
 from hola_router.backlog import watch_backlog
 from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.generate import Router
+from hola_router.judge import Judge
+from hola_router.knowledge import Knowledge
+from hola_router.planner import Planner
+from hola_router.retrieval import Retrieval
 from hola_router.servicer import RouterServicer
 from hola_router.tenants import tenants_from
 
@@ -24,14 +31,21 @@ class RouterApp:
     """One router process, or one router inside a node (`open`, `services`, `close`)."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, bus: Bus | None, store: ModelStore
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        bus: Bus | None,
+        store: ModelStore,
+        check: AnswerCheck | None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._bus = bus
         self._store = store
+        self._check = check
         self._opened = AsyncExitStack()
         self._router: Router | None = None
+        self._retrieval: Retrieval | None = None
         self._gate: Gate | None = None
         self._server: RpcServer | None = None
 
@@ -43,6 +57,13 @@ class RouterApp:
         return self._router
 
     @property
+    def retrieval(self) -> Retrieval:
+        """The collections, after `open`."""
+        if self._retrieval is None:
+            raise RuntimeError("the router is not open")
+        return self._retrieval
+
+    @property
     def address(self) -> str:
         """Where it serves, after `start`."""
         return "" if self._server is None else self._server.address
@@ -51,7 +72,8 @@ class RouterApp:
     def services(self) -> tuple[RpcService, ...]:
         """What to serve, after `open`."""
         add = router_pb2_grpc.add_RouterServiceServicer_to_server
-        return (RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router)),)
+        router = RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router))
+        return (router, self.retrieval.service)
 
     async def open(self) -> None:
         """Connect to the bus.
@@ -62,6 +84,9 @@ class RouterApp:
         settings = self._settings
         catalogue = Catalogue(self._store, settings.model)
         bus = self._bus or await self._open_bus()
+        self._retrieval = Retrieval(settings, self._metrics, bus)
+        self._opened.push_async_callback(self._retrieval.close)
+        self._retrieval.start()
         self._gate = Gate(
             bus,
             tenants=tenants_from(settings),
@@ -73,6 +98,7 @@ class RouterApp:
             catalogue=catalogue,
             detach_grace_s=settings.detach_grace_s,
             gate=self._gate,
+            planner=self._planner(catalogue, bus),
             metrics=self._metrics,
         )
         self._opened.push_async_callback(self._router.close)
@@ -101,6 +127,28 @@ class RouterApp:
         """Free what `open` opened. Idempotent."""
         await self._opened.aclose()
 
+    def _planner(self, catalogue: Catalogue, bus: Bus) -> Planner:
+        """Nothing of it is loaded or reached before a request asks for retrieval."""
+        settings = self._settings
+        check = self._check or self._open_check(bus)
+        knowledge, judge = Knowledge(settings), Judge(settings, check)
+        self._opened.push_async_callback(knowledge.close)
+        self._opened.push_async_callback(judge.close)
+        return Planner(
+            catalogue,
+            knowledge,
+            judge,
+            answer_worth_ms=settings.answer_worth_ms,
+            latency_target_ms=settings.latency_target_ms,
+        )
+
+    def _open_check(self, bus: Bus) -> AnswerCheck:
+        spec = self._settings.verifier
+        registry = bus.registry if spec == REGISTRY else None
+        pool = VerifierPool(spec, self._settings, registry=registry, metrics=self._metrics)
+        self._opened.push_async_callback(pool.close)
+        return pool
+
     def reload(self, settings: Settings) -> None:
         """Take up limits of tenants and verifiers. Raises ConfigError; nothing has changed then."""
         tenants = tenants_from(settings)
@@ -120,8 +168,11 @@ def build(
     *,
     bus: Bus | None = None,
     store: ModelStore | None = None,
+    check: AnswerCheck | None = None,
 ) -> RouterApp:
-    """A router with its production parts, but for those given; given ones are not closed."""
-    return RouterApp(
-        settings, metrics or Metrics(), bus, store or ModelStore.at(settings.models_dir)
-    )
+    """A router with its production parts, but for those given; given ones are not closed.
+
+    `check` is asked about drafted answers, instead of the verifiers of HOLA_VERIFIER.
+    """
+    store = store or ModelStore.at(settings.models_dir)
+    return RouterApp(settings, metrics or Metrics(), bus, store, check)

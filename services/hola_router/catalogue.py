@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hola.engines import SCRIPTED_PREFIX
 from hola.errors import InvalidRequest
+from hola.models.family import Family
 from hola.models.prompt import render_chat
 from hola.models.store import ModelStore
 from hola.types import ChatMessage, ModelInfo
@@ -32,6 +33,14 @@ class Catalogue:
         if not model or model == self._default:
             return self._default
         return self._store.get(model).name
+
+    def family(self, model: str) -> Family:
+        """The family's files. Raises as `check`, and InvalidRequest for a scripted one."""
+        if self._is_scripted(model):
+            raise InvalidRequest(
+                f"{model} has no files, so it cannot read passages", field="retrieval"
+            )
+        return self._store.get(model)
 
     def render(self, model: str, messages: tuple[ChatMessage, ...]) -> str:
         """The prompt of a conversation. Raises as `render_chat`, InvalidRequest if scripted."""

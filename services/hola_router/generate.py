@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -15,6 +14,7 @@ from hola.errors import (
     DuplicateRequest,
     HolaError,
     InvalidRequest,
+    NotImplementedYet,
     Overloaded,
     UnknownRequest,
 )
@@ -27,6 +27,7 @@ from hola.types import (
     GenerateEvent,
     GenerateJob,
     GenerateRequest,
+    RetrievalParams,
     RetrievalPlan,
     RouterInfo,
     Started,
@@ -39,6 +40,7 @@ from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.intake import Accepted, Intake
 from hola_router.naming import bus_id
+from hola_router.planner import Planner
 from hola_router.seen import Seen
 from hola_router.turnstile import Turnstile
 
@@ -63,14 +65,15 @@ class Router:
         catalogue: Catalogue,
         detach_grace_s: float,
         gate: Gate | None = None,
+        planner: Planner | None = None,
         metrics: Metrics | None = None,
         clock: Callable[[], int] = time.time_ns,
-        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._bus = bus
         self._catalogue = catalogue
-        self._intake = Intake(catalogue, clock=clock, new_id=new_id)
+        self._intake = Intake(catalogue, clock=clock)
         self._gate = gate or Gate(bus)
+        self._planner = planner
         self._turnstile = Turnstile()
         self._metrics = metrics or Metrics()
         self._metrics.requests_running.labels(SERVICE).set_function(
@@ -92,7 +95,8 @@ class Router:
         With an idempotency key that the tenant has used before, nothing is queued and the earlier
         request is what was accepted, wherever and whenever it was. Raises InvalidRequest (with its
         kinds; also where that key came with another request), UnknownModel, DuplicateRequest,
-        Overloaded, QuotaExceeded, BusUnavailable: nothing has been queued then.
+        Overloaded, QuotaExceeded, BusUnavailable, and what `Planner.plan` raises: nothing has been
+        queued then.
         """
         try:
             async with self._turnstile.turn():
@@ -101,6 +105,14 @@ class Router:
                 accepted = replace(accepted, is_repeat=await self._is_repeat(accepted))
                 if not accepted.is_repeat:
                     await self._admit(accepted)
+            # Not in the turn: it asks engines and the document store, and may take a while.
+            try:
+                accepted = await self._retrieved(accepted, request)
+            except HolaError:
+                if not accepted.is_repeat:
+                    raise
+                return accepted  # its stream is there, whatever has become of the store
+            async with self._turnstile.turn():
                 return await self._publish(accepted)
         except HolaError as error:
             self._metrics.requests.labels(SERVICE, error.reason.lower()).inc()
@@ -115,7 +127,7 @@ class Router:
         metrics a request ends here, as what its first client saw: its end, or "detached".
         """
         job, outcome = accepted.job, DETACHED
-        first: RetrievalPlan | None = accepted.plan
+        first: RetrievalPlan | None = accepted.depth
         # The deadline of a repeated call is not the request's.
         deadline = 0 if accepted.is_repeat else job.deadline_unix_ns
         events = self._follow(job.request_id, accepted.request_id, deadline_unix_ns=deadline)
@@ -124,6 +136,8 @@ class Router:
             async with aclosing(events):
                 async for event in events:
                     outcome = _outcome(event) or outcome
+                    if isinstance(event, Started) and event.plan is not None:
+                        first = event.plan.depth  # a repeated call is told what was done
                     if not accepted.is_repeat:
                         seen.note(event)
                     yield event, first
@@ -188,6 +202,26 @@ class Router:
     async def close(self) -> None:
         """Stop the clocks of detached requests. Idempotent."""
         await self._attachments.close()
+
+    async def _retrieved(self, accepted: Accepted, request: GenerateRequest) -> Accepted:
+        """The job with its passages. Those of a repeated one count only where its first publisher
+        died before the job was queued."""
+        if request.retrieval == RetrievalParams():
+            return accepted
+        if self._planner is None:
+            raise NotImplementedYet("this router has no document store: leave retrieval out")
+        job = accepted.job
+        planned = await self._planner.plan(
+            request, model=job.model, prompt=job.prompt, tenant=job.tenant
+        )
+        depth = planned.plan.depth.name.lower()
+        self._metrics.gate_decisions.labels("retrieval", depth).inc()
+        self._metrics.retrieval_search_seconds.observe(planned.plan.search_ms / 1e3)
+        self._metrics.retrieval_gate_seconds.observe(planned.plan.gate_ms / 1e3)
+        job = replace(
+            job, prompt=planned.prompt, plan=planned.plan, lookup_texts=planned.lookup_texts
+        )
+        return replace(accepted, job=job)
 
     async def _admit(self, accepted: Accepted) -> None:
         """Ask the gate. An id that is taken needs no place: who sends a request again, because

@@ -1,4 +1,4 @@
-"""Turns a client's request into a job: checks it, names it, plans it, writes its prompt."""
+"""Turns a client's request into a job: checks it, names it, writes its prompt."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from hola.convert import request_digest
 from hola.errors import EmptyPrompt, InvalidRequest
 from hola.idempotency import request_id_of_key
-from hola.types import GenerateJob, GenerateRequest, RetrievalPlan
-from hola.validate import check_request_id, check_sampling, check_speculation, check_tenant
+from hola.types import GenerateJob, GenerateRequest, RetrievalMode, RetrievalPlan
+from hola.validate import (
+    check_request_id,
+    check_retrieval,
+    check_sampling,
+    check_speculation,
+    check_tenant,
+)
 from hola_router.catalogue import Catalogue
 from hola_router.naming import bus_id
-from hola_router.policy import RequestFacts, plan_retrieval
+from hola_router.planner import check_question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +33,12 @@ class Accepted:
 
     request_id: str
     job: GenerateJob
-    plan: RetrievalPlan
     is_repeat: bool = False
+
+    @property
+    def depth(self) -> RetrievalPlan:
+        """How much is retrieved for it."""
+        return RetrievalPlan.NONE if self.job.plan is None else self.job.plan.depth
 
 
 class Intake:
@@ -39,12 +49,10 @@ class Intake:
         catalogue: Catalogue,
         *,
         clock: Callable[[], int] = time.time_ns,
-        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         """`clock` gives Unix nanoseconds."""
         self._catalogue = catalogue
         self._clock = clock
-        self._new_id = new_id
 
     def read(self, request: GenerateRequest, tenant: str, timeout_s: float | None) -> Accepted:
         """The job of a request of `tenant` whose answer is waited for `timeout_s` seconds.
@@ -56,6 +64,9 @@ class Intake:
         request_id = self._name(request)
         check_sampling(request.sampling)
         check_speculation(request.speculation)
+        check_retrieval(request.retrieval)
+        if request.retrieval.effective_mode is not RetrievalMode.OFF:
+            check_question(request.messages)
         model = self._catalogue.check(request.model)
         now = self._clock()
         job = GenerateJob(
@@ -69,12 +80,11 @@ class Intake:
             tenant=tenant,
             request_digest=request_digest(request) if request.idempotency_key else "",
         )
-        decision = plan_retrieval(RequestFacts(model=model, question=job.prompt))
-        return Accepted(request_id=request_id, job=job, plan=decision.plan)
+        return Accepted(request_id=request_id, job=job)
 
     def _name(self, request: GenerateRequest) -> str:
         if not request.idempotency_key:
-            request_id = request.request_id or self._new_id()
+            request_id = request.request_id or uuid.uuid4().hex
             check_request_id(request_id)
             return request_id
         made = request_id_of_key(request.idempotency_key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hola.checking import MAX_CHECKED_TOKENS, CheckRequest
 from hola.errors import (
     EmptyPrompt,
     FingerprintMismatch,
@@ -35,6 +36,42 @@ def check_open(request: Open, target: Target) -> Exactness:
             f"session_id: {len(request.session_id)} characters, expected 1 to {MAX_ID_CHARS}",
             field="session_id",
         )
+    _check_origin(request, target)
+    check_sampling(request.sampling, info.vocab_size)
+    _check_tokens("prompt_token_ids", request.prompt, info.vocab_size)
+    _check_tokens("committed_token_ids", request.committed, info.vocab_size)
+    _check_length(request, info.context_length)
+    return _exactness(request, target)
+
+
+def check_question(request: CheckRequest, target: Target) -> None:
+    """Refuse a drafted answer that this target cannot look at.
+
+    Raises UnknownModel, TokenizerMismatch, InvalidRequest, EmptyPrompt or PromptTooLong, each
+    naming what was expected.
+    """
+    info = target.engine.info
+    _check_origin(request, target)
+    if not request.prompt:
+        raise EmptyPrompt("prompt_token_ids: empty", field="prompt_token_ids")
+    if not 1 <= len(request.draft) <= MAX_CHECKED_TOKENS:
+        raise InvalidRequest(
+            f"draft_token_ids: {len(request.draft)} tokens, expected 1 to {MAX_CHECKED_TOKENS}",
+            field="draft_token_ids",
+        )
+    _check_tokens("prompt_token_ids", request.prompt, info.vocab_size)
+    _check_tokens("draft_token_ids", request.draft, info.vocab_size)
+    length = len(request.prompt) + len(request.draft)
+    if length > info.context_length:
+        raise PromptTooLong(
+            f"{length} tokens of prompt and draft, the context is {info.context_length}",
+            prompt_tokens=len(request.prompt),
+            context_length=info.context_length,
+        )
+
+
+def _check_origin(request: Open | CheckRequest, target: Target) -> None:
+    """Tenant, family and tokenizer."""
     check_tenant(request.tenant)
     if request.model not in ("", target.model):
         raise UnknownModel(
@@ -44,15 +81,10 @@ def check_open(request: Open, target: Target) -> Exactness:
         )
     if request.tokenizer_fingerprint != target.tokenizer_fingerprint:
         raise TokenizerMismatch(
-            "the drafter's tokenizer is not the target's: use tiers of one family",
+            "the caller's tokenizer is not the target's: use tiers of one family",
             expected=target.tokenizer_fingerprint,
             got=request.tokenizer_fingerprint,
         )
-    check_sampling(request.sampling, info.vocab_size)
-    _check_tokens("prompt_token_ids", request.prompt, info.vocab_size)
-    _check_tokens("committed_token_ids", request.committed, info.vocab_size)
-    _check_length(request, info.context_length)
-    return _exactness(request, target)
 
 
 def capacity_of(request: Open, info: EngineInfo) -> int:

@@ -10,7 +10,7 @@ from hola.config import Settings
 from hola.engines.memory import available_bytes
 from hola.engines.worker import EngineWorker
 from hola.errors import MemoryBudgetExceeded
-from hola.ports import Bus, VerifierPort
+from hola.ports import Bus
 from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics, get_logger
 from hola.v1 import verifier_pb2, verifier_pb2_grpc
@@ -54,7 +54,7 @@ class VerifierApp:
         return self._host
 
     @property
-    def port(self) -> VerifierPort:
+    def port(self) -> LocalVerifier:
         """A way to this verifier that needs no wire, after `open`."""
         return LocalVerifier(self.host)
 

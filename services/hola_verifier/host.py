@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from hola import __version__
+from hola.checking import Checked, CheckRequest
 from hola.engines.worker import EngineWorker, Timed
 from hola.errors import EngineFailure, MemoryBudgetExceeded, Overloaded, SessionLost
-from hola.speculation.verifier_session import VerifierSession
+from hola.retrieval.gate.draft import check_in_steps
+from hola.speculation.verifier_session import PREFILL_CHUNK_TOKENS, VerifierSession
 from hola.telemetry import Metrics, get_logger
 from hola.types import DraftBlock, Open, Opened, Verdict, VerifierInfo
-from hola_verifier.admission import capacity_of, check_open
+from hola_verifier.admission import capacity_of, check_open, check_question
+from hola_verifier.check import in_turns
 from hola_verifier.door import Door
+from hola_verifier.speed import PrefillSpeed
 from hola_verifier.table import RETRY_AFTER_MS, Entry, SessionTable
 from hola_verifier.target import Target
 
@@ -72,6 +78,7 @@ class VerifierHost:
             spare_ns=int(limits.spare_s * 1e9),
         )
         self.door = Door()
+        self._speed = PrefillSpeed(target.prefill_ns_per_token)
         self._releases: set[Release] = set()
         self._closed = False
         self._metrics.queue_depth.set_function(lambda: worker.depth)
@@ -97,6 +104,7 @@ class VerifierHost:
             kv_bytes=self._table.kv_bytes,
             kv_budget_bytes=self._table.kv_budget_bytes,
             draining=self.door.draining,
+            prefill_ns_per_token=self._speed.ns_per_token,
         )
 
     @property
@@ -115,10 +123,7 @@ class VerifierHost:
             raise SessionLost("this verifier is shutting down", session_id=request.session_id)
         self.door.check_staying(request.session_id)
         exactness = check_open(request, self._target)
-        if self._worker.depth >= self._limits.queue_limit:
-            raise Overloaded(
-                f"{self._worker.depth} engine jobs are waiting", retry_after_ms=RETRY_AFTER_MS
-            )
+        self._check_queue()
         entry, leaving = self._claim(owner, request)
         try:
             prefill = await self._prefill_with_room(owner, entry, request, leaving)
@@ -164,6 +169,38 @@ class VerifierHost:
             queue_ns=timed.queue_ns,
             queue_depth=self._worker.depth,
         )
+
+    async def check(self, request: CheckRequest) -> Checked:
+        """What the target thinks of a drafted answer; counted as a session while it lasts.
+
+        Raises UnknownModel, TokenizerMismatch, InvalidRequest (and kinds), MemoryBudgetExceeded,
+        Overloaded, EngineFailure, SessionMoved. Cancelling it stops after the chunk under way.
+        """
+        if self._closed:
+            raise SessionLost("this verifier is shutting down")
+        self.door.check_staying()
+        check_question(request, self._target)
+        self._check_queue()
+        name = f"check-{uuid.uuid4().hex}"
+        capacity = len(request.prompt) + len(request.draft)
+        entry, leaving = self._admit(self, name, capacity, request.tenant)
+        steps = check_in_steps(
+            self._target.engine, request.prompt, request.draft, chunk=PREFILL_CHUNK_TOKENS
+        )
+        try:
+            if leaving:
+                await asyncio.wait(leaving)
+            found = await in_turns(steps, partial(self._run, entry), self.door.check_staying)
+            return replace(found, prefill_ns_per_token=self._speed.ns_per_token)
+        except MemoryBudgetExceeded as refused:
+            if len(self._table) == 1:
+                raise
+            details = {**refused.details, "retry_after_ms": RETRY_AFTER_MS}
+            raise Overloaded(refused.message, **details) from refused
+        finally:
+            self._table.remove(entry)
+            # Behind the step that may still run: only the worker's thread may touch the cache.
+            self._later(self._worker.run(steps.close, key=entry.key))
 
     def detach(self, owner: object, entry: Session) -> None:
         """The stream broke: the session waits for a takeover until it expires or must make room."""
@@ -215,15 +252,27 @@ class VerifierHost:
             return existing, []
         if existing is not None:
             self._release(existing, "replaced")
+        return self._admit(owner, request.session_id, capacity, request.tenant)
+
+    def _admit(
+        self, owner: object, session_id: str, capacity: int, tenant: str
+    ) -> tuple[Session, list[Release]]:
+        """A new session's place, and what has to be freed before. Raises as the table's `admit`."""
         entry = Session(
-            session_id=request.session_id,
+            session_id=session_id,
             capacity=capacity,
             kv_bytes=capacity * self._target.engine.info.kv_bytes_per_token,
             used_ns=self._clock(),
             owner=owner,
-            tenant=request.tenant,
+            tenant=tenant,
         )
         return entry, [self._free(gone, "evicted") for gone in self._table.admit(entry)]
+
+    def _check_queue(self) -> None:
+        if self._worker.depth >= self._limits.queue_limit:
+            raise Overloaded(
+                f"{self._worker.depth} engine jobs are waiting", retry_after_ms=RETRY_AFTER_MS
+            )
 
     async def _prefill_with_room(
         self, owner: object, entry: Session, request: Open, leaving: list[Release]
@@ -273,6 +322,8 @@ class VerifierHost:
             more = chunk.value
             queue_ns += chunk.queue_ns
             compute_ns += chunk.compute_ns
+        fed = len(request.prompt) + len(request.committed) - 1 - cached_tokens
+        self._speed.observe(fed, compute_ns - timed.compute_ns)
         return Timed(cached_tokens, queue_ns, compute_ns)
 
     def _allocate(self, capacity: int, request: Open) -> VerifierSession:
@@ -330,7 +381,10 @@ class VerifierHost:
             if entry.cache is not None:
                 entry.cache.close()
 
-        task = asyncio.create_task(self._worker.run(free, key=entry.key))
+        return self._later(self._worker.run(free, key=entry.key))
+
+    def _later(self, freeing: Coroutine[None, None, Timed[None]]) -> Release:
+        task = asyncio.create_task(freeing)
         self._releases.add(task)
         task.add_done_callback(self._released)
         return task

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from hola.checking import Checked, CheckRequest
 from hola.errors import HolaError, ProtocolViolation, SessionLost
 from hola.ports import VerifierLink
 from hola.telemetry import get_logger
@@ -21,7 +22,7 @@ _GOODBYE_S = 1.0
 
 
 class LocalVerifier:
-    """VerifierPort on a host of this process. Use from the host's event loop."""
+    """VerifierPort and AnswerCheck on a host of this process. Use from the host's event loop."""
 
     def __init__(self, host: VerifierHost, address: str = "local:") -> None:
         self._host = host
@@ -36,6 +37,10 @@ class LocalVerifier:
     async def info(self) -> VerifierInfo:
         """Never fails."""
         return self._host.info()
+
+    async def check(self, request: CheckRequest) -> Checked:
+        """As AnswerCheck."""
+        return await self._host.check(request)
 
     async def connect(self, session_id: str = "", *, fingerprint: str = "") -> VerifierLink:
         """A new stream; never fails."""

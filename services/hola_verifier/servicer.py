@@ -9,6 +9,8 @@ from typing import Any
 import grpc.aio
 
 from hola.convert import (
+    check_request_from_pb,
+    checked_to_pb,
     failure_of,
     verifier_info_to_pb,
     verifier_request_from_pb,
@@ -53,6 +55,14 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
     ) -> verifier_pb2.VerifierServiceInfoResponse:
         """What is served, and how loaded it is."""
         return verifier_info_to_pb(self._host.info())
+
+    async def Check(
+        self, request: verifier_pb2.VerifierServiceCheckRequest, context: Context
+    ) -> verifier_pb2.VerifierServiceCheckResponse:
+        """The target's view of a drafted answer, in the name of whom the caller may act for."""
+        asked = check_request_from_pb(request)
+        tenant = acting_tenant(current_caller(), asked.tenant)
+        return checked_to_pb(await self._host.check(replace(asked, tenant=tenant)))
 
 
 def _owned(request: VerifierRequest) -> VerifierRequest:

@@ -12,19 +12,21 @@ from hola.models.family import verify_digests
 from hola.models.store import ModelStore
 from hola.ports import Engine
 from hola.types import Exactness
+from hola_verifier.speed import measured
 
 _MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A loaded target. Owns its engine."""
+    """A loaded target. Owns its engine. `prefill_ns_per_token` is 0 where it was not measured."""
 
     model: str
     engine: Engine
     tokenizer_fingerprint: str
     artifact_digest: str
     fingerprint: Fingerprint
+    prefill_ns_per_token: float = 0.0
 
     @property
     def exactness(self) -> Exactness:
@@ -59,6 +61,7 @@ def load_target(settings: Settings) -> Target:
         tokenizer_fingerprint=family.tokenizer_sha256,
         artifact_digest=family.target.digest,
         fingerprint=probe(engine),
+        prefill_ns_per_token=measured(engine),
     )
 
 

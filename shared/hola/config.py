@@ -100,6 +100,45 @@ class Settings(BaseSettings):
         min_length=1,
         description="text encoder of dense retrieval; none: BM25 alone, as where it is not there",
     )
+    gate_tier: str = Field(
+        "auto",
+        min_length=1,
+        description="draft tier that a router loads to draft answers for its retrieval gate;"
+        " auto: the family's largest; off: none, the gate judges without",
+    )
+    answer_worth_ms: float = Field(
+        20_000,
+        gt=0,
+        description="milliseconds a user would wait for one more right answer: what the gate weighs"
+        " retrieval against",
+    )
+    latency_target_ms: float = Field(
+        2000,
+        gt=0,
+        description="milliseconds that reading retrieved passages may take, unless a request says",
+    )
+    ingest_mb: int = Field(1024, ge=1, description="MiB of files that one ingest call may send")
+    ingest_files: int = Field(10_000, ge=1, description="files that one ingest call may send")
+    ingest_file_mb: int = Field(
+        64, ge=1, description="MiB of one file over the wire, unpacked; JSON lines may have more"
+    )
+    ingest_inline_mb: int = Field(
+        4, ge=0, description="MiB above which an ingest call becomes a job and is answered at once"
+    )
+    ingest_calls: int = Field(2, ge=1, description="ingest calls of a tenant at a time at a router")
+    ingest_jobs: int = Field(
+        1, ge=0, description="ingest jobs a router runs at a time; 0: none, others on its folder do"
+    )
+    ingest_spool_mb: int = Field(
+        4096, ge=1, description="MiB that files of ingests may take until they are done"
+    )
+    compress_tenants: str = Field(
+        "",
+        description="tenants, with commas, whose clients may call a compressor; services may",
+    )
+    compress_hub: bool = Field(
+        False, description="1: compression jobs may name hub ids (owner/name) as their source"
+    )
     threads: int = Field(0, ge=0, le=1024, description="engine threads; 0: one per core")
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where engines run; auto: the best one available"

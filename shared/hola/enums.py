@@ -52,3 +52,21 @@ class RetrievalPlan(enum.IntEnum):
     """How much is retrieved for a request."""
 
     NONE = 1
+    LIGHT = 2
+    DEEP = 3
+
+
+class RetrievalMode(enum.IntEnum):
+    """Whether a request retrieves (values as in plan.proto)."""
+
+    OFF = 1
+    AUTO = 2
+    LIGHT = 3
+    DEEP = 4
+
+
+class StoreOutage(enum.IntEnum):
+    """What a request does while the document store is down."""
+
+    FAIL = 1
+    WITHOUT = 2

@@ -5,7 +5,9 @@
     │   ├── InvalidSampling        INVALID_ARGUMENT     a sampling parameter is out of range
     │   ├── PromptTooLong          OUT_OF_RANGE         prompt does not fit the context
     │   ├── EmptyPrompt            INVALID_ARGUMENT
-    │   └── DocumentInvalid        INVALID_ARGUMENT     a file or record cannot be read, and why
+    │   ├── DocumentInvalid        INVALID_ARGUMENT     a file or record cannot be read, and why
+    │   ├── BudgetInfeasible       INVALID_ARGUMENT     nothing is that small; names the smallest
+    │   └── CalibrationTooShort    INVALID_ARGUMENT     too little text to measure damage on
     ├── UnknownModel               NOT_FOUND
     ├── UnknownRequest             NOT_FOUND            no journal under this request id
     ├── UnknownCollection          NOT_FOUND            the tenant has no such collection
@@ -17,7 +19,9 @@
     ├── StoreUnavailable           UNAVAILABLE          no document store, or it is locked
     ├── ArtifactCorrupt            DATA_LOSS            a file differs from its recorded digest
     ├── ArtifactInvalid            FAILED_PRECONDITION  a model directory cannot be used, and why
+    │   └── UnsupportedArchitecture  FAILED_PRECONDITION  no pass knows this kind of model
     ├── MemoryBudgetExceeded       RESOURCE_EXHAUSTED   does not fit; the numbers are in details
+    ├── NoDiskSpace                RESOURCE_EXHAUSTED   does not fit the disk; numbers in details
     ├── Overloaded                 RESOURCE_EXHAUSTED   try again later
     │   └── QuotaExceeded          RESOURCE_EXHAUSTED   the tenant's own limit
     ├── SessionLost                UNAVAILABLE          the verifier forgot or never had the session
@@ -90,6 +94,14 @@ class EmptyPrompt(InvalidRequest):
 
 class DocumentInvalid(InvalidRequest):
     """A document cannot be read; the message says why; details: source."""
+
+
+class BudgetInfeasible(InvalidRequest):
+    """A byte budget below what is possible; details: budget_bytes, smallest_bytes."""
+
+
+class CalibrationTooShort(InvalidRequest):
+    """Calibration text has too few tokens; details: needed_tokens, got_tokens."""
 
 
 class UnknownModel(HolaError):
@@ -169,8 +181,19 @@ class ArtifactInvalid(HolaError):
     exit_code = 4
 
 
+class UnsupportedArchitecture(ArtifactInvalid):
+    """A checkpoint of a kind that cannot be compressed; details: architecture."""
+
+
 class MemoryBudgetExceeded(HolaError):
     """A model or KV cache does not fit; details: needed_bytes, available_bytes."""
+
+    grpc_code = 8
+    exit_code = 5
+
+
+class NoDiskSpace(HolaError):
+    """A job's files do not fit the disk; details: needed_bytes, available_bytes, path."""
 
     grpc_code = 8
     exit_code = 5

@@ -56,6 +56,10 @@ class Metrics:
         self._of_speculation(where)
         self._of_verifiers(where)
         self._of_drafters(where)
+        self._of_retrieval(where)
+        self.compressions = Counter(
+            "hola_compressions", "Ended compression jobs", ["outcome"], **where
+        )
         if service:
             self.build_info.labels(__version__, service, platform.python_version()).set(1)
             ProcessCollector(registry=self.registry)
@@ -173,9 +177,9 @@ class Metrics:
             "hola_draft_seconds", "Time of a ladder's proposal", buckets=PASS_SECONDS, **where
         )
         self.gate_decisions = Counter(
-            "hola_draft_gate_decisions",
-            "Drafts by what the entropy gate left of what was asked: full, early, none",
-            ["decision"],
+            "hola_gate_decisions",
+            "retrieval: how deep, for requests that ask; entropy: what it left of a wanted draft",
+            ["gate", "decision"],
             **where,
         )
         self.journal_entries = Histogram(
@@ -197,6 +201,28 @@ class Metrics:
         self.hedges = Counter("hola_hedges", "Second questions: won, lost", ["outcome"], **where)
         self.breaker_opens = Counter(
             "hola_breaker_opens", "Verifier addresses left alone for a while", **where
+        )
+
+    def _of_retrieval(self, where: dict[str, Any]) -> None:
+        timed = {**where, "buckets": PASS_SECONDS}
+        self.retrieval_search_seconds = Histogram(
+            "hola_retrieval_search_seconds", "Time of a request's searches", **timed
+        )
+        self.retrieval_gate_seconds = Histogram(
+            "hola_retrieval_gate_seconds", "Time of a draft answer and its check", **timed
+        )
+        self.search_seconds = Histogram("hola_search_seconds", "Time of a Search call", **timed)
+        self.ingests = Counter(
+            "hola_ingests", "Ended ingests: done, failed, cancelled, lost", ["outcome"], **where
+        )
+        self.ingested_documents = Counter(
+            "hola_ingested_documents", "Documents by outcome", ["outcome"], **where
+        )
+        self.active_ingests = Gauge(
+            "hola_active_ingests", "Ingests under way here: call, job", ["kind"], **where
+        )
+        self.ingest_spool_bytes = Gauge(
+            "hola_ingest_spool_bytes", "Files of ingests that have not ended, bytes", **where
         )
 
 

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hola.compression.queue import CompressionQueue, Releases
+from hola.retrieval.ingest_job import IngestQueue, IngestReports
 from hola.types import (
     Backlog,
     DeadLetter,
@@ -381,6 +383,19 @@ class Bus(Protocol):
 
     @property
     def notices(self) -> Notices: ...
+
+    @property
+    def ingest_reports(self) -> IngestReports: ...
+
+    def ingests(self, place: str) -> IngestQueue:
+        """The ingests whose spools lie in one data folder (hola.retrieval.spool.place_of)."""
+        ...
+
+    @property
+    def compression(self) -> CompressionQueue: ...
+
+    @property
+    def releases(self) -> Releases: ...
 
     async def ping(self) -> None:
         """Raises BusUnavailable."""

@@ -10,7 +10,15 @@ from hola.enums import (
     Mode as Mode,
     Outage as Outage,
     Outcome as Outcome,
+    RetrievalMode as RetrievalMode,
     RetrievalPlan as RetrievalPlan,
+    StoreOutage as StoreOutage,
+)
+from hola.plan import (
+    Citation as Citation,
+    DepthWeight as DepthWeight,
+    Plan as Plan,
+    RetrievalParams as RetrievalParams,
 )
 
 DEFAULT_MAX_TOKENS = 256
@@ -67,6 +75,8 @@ class GenerateJob:
 
     Times are Unix nanoseconds; deadline 0 is none. `request_digest` says what the client asked for
     where it came with an idempotency key, `traceparent` which trace it belongs to on the bus.
+    `plan` is what was retrieved, None where nothing was asked for; `lookup_texts` are what tier
+    "lookup" may copy from besides the prompt.
     """
 
     request_id: str
@@ -79,6 +89,8 @@ class GenerateJob:
     deadline_unix_ns: int = 0
     tenant: str = DEFAULT_TENANT
     request_digest: str = ""
+    plan: Plan | None = None
+    lookup_texts: tuple[str, ...] = ()
     traceparent: str = ""
 
 
@@ -97,6 +109,7 @@ class GenerateRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     speculation: SpeculationParams = field(default_factory=SpeculationParams)
     idempotency_key: str = ""
+    retrieval: RetrievalParams = field(default_factory=RetrievalParams)
 
 
 # Verifier session messages
@@ -195,6 +208,7 @@ class VerifierInfo:
     kv_bytes: int = 0
     kv_budget_bytes: int = 0
     draining: bool = False
+    prefill_ns_per_token: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +261,7 @@ class RouterInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """First event; `tiers` is cheapest first, the target last."""
+    """First event; `tiers` is cheapest first, the target last; `plan` is the job's."""
 
     request_id: str
     model: str
@@ -255,6 +269,7 @@ class Started:
     fingerprint: str
     exactness: Exactness
     prompt_tokens: int
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

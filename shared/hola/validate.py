@@ -6,7 +6,20 @@ import math
 import re
 
 from hola.errors import InvalidRequest, InvalidSampling
-from hola.types import MAX_BLOCK_TOKENS, SamplingParams, SpeculationParams
+from hola.plan import (
+    MAX_COLLECTIONS,
+    MAX_LATENCY_TARGET_MS,
+    MAX_LOOKUP_CHARS,
+    MAX_LOOKUP_TEXTS,
+    MAX_PASSAGE_TOKENS,
+)
+from hola.types import (
+    MAX_BLOCK_TOKENS,
+    RetrievalMode,
+    RetrievalParams,
+    SamplingParams,
+    SpeculationParams,
+)
 
 MAX_SEED = 2**63 - 1
 MAX_TOP_K = 2**31 - 1
@@ -69,6 +82,39 @@ def check_speculation(params: SpeculationParams) -> None:
     for name in ladder:
         if not isinstance(name, str) or not name:
             raise _refuse(InvalidRequest, "ladder", name, "tier names")
+
+
+def check_retrieval(params: RetrievalParams) -> None:
+    """Raise InvalidRequest for the first field outside the ranges of plan.proto.
+
+    Names of collections are the document store's to check.
+    """
+    names = params.collections
+    if len(names) > MAX_COLLECTIONS:
+        raise _refuse(InvalidRequest, "collections", len(names), f"at most {MAX_COLLECTIONS} names")
+    if params.effective_mode is not RetrievalMode.OFF and not names:
+        raise InvalidRequest(
+            f"retrieval {params.effective_mode.name} needs a collection to search: name one",
+            field="collections",
+        )
+    for field, value, most in (
+        ("max_passage_tokens", params.max_passage_tokens, MAX_PASSAGE_TOKENS),
+        ("latency_target_ms", params.latency_target_ms, MAX_LATENCY_TARGET_MS),
+    ):
+        if not (_is_whole(value) and 0 <= value <= most):
+            raise _refuse(InvalidRequest, field, value, f"0 to {most}")
+
+
+def check_lookup_texts(texts: tuple[str, ...]) -> None:
+    """Raise InvalidRequest unless they are within drafter.proto's bounds."""
+    chars = sum(map(len, texts))
+    if len(texts) > MAX_LOOKUP_TEXTS or chars > MAX_LOOKUP_CHARS:
+        raise _refuse(
+            InvalidRequest,
+            "lookup_texts",
+            f"{len(texts)} texts of {chars} characters",
+            f"at most {MAX_LOOKUP_TEXTS} of {MAX_LOOKUP_CHARS}",
+        )
 
 
 def _check_stop(text: str) -> None:

@@ -130,6 +130,10 @@ class Backend(Protocol):
         """Let so much time pass for the backend."""
         ...
 
+    async def add_compression(self, payload: bytes) -> None:
+        """Put a payload on the stream of compression jobs as a foreign program might."""
+        ...
+
     async def add_job(self, payload: bytes) -> None:
         """Put a payload on the job stream as a foreign program might."""
         ...
@@ -167,14 +171,17 @@ class MemoryBackend:
     async def pass_time(self, seconds: float) -> None:
         self._now += seconds
 
+    async def add_compression(self, payload: bytes) -> None:
+        self._store.compression.put("default", payload)
+
     async def add_job(self, payload: bytes) -> None:
-        self._store.add_job("default", payload)
+        self._store.queue.put("default", payload)
 
     async def dead_letters(self) -> list[tuple[bytes, str]]:
-        return [(each.payload, each.reason) for each in self._store.dead_letters.values()]
+        return [(each.payload, each.reason) for each in self._store.queue.dead_letters.values()]
 
     async def tenants(self) -> set[str]:
-        return set(self._store.turns.order({}))
+        return set(self._store.queue.turns.order({}))
 
     async def add_record(self, address: str, payload: bytes) -> None:
         self._store.records[address] = (payload, self._now + PATIENCE_S)
@@ -208,6 +215,11 @@ class RedisBackend:
 
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def add_compression(self, payload: bytes) -> None:
+        keys = self.keys.compression
+        await self.client.xadd(keys.queue("default"), {"p": payload})
+        await self.client.zadd(keys.tenants, {"default": 0})
 
     async def add_job(self, payload: bytes) -> None:
         await self.client.xadd(self.keys.queue("default"), {"p": payload})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from hola.checking import Checked, CheckRequest
+from hola.plan import Citation, DepthWeight, Plan, RetrievalParams
 from hola.types import (
     CancelSession,
     ChatMessage,
@@ -22,10 +24,13 @@ from hola.types import (
     Open,
     Opened,
     Outcome,
+    RetrievalMode,
+    RetrievalPlan,
     RouterInfo,
     SamplingParams,
     SpeculationParams,
     Started,
+    StoreOutage,
     Summary,
     TierCounts,
     Timings,
@@ -64,6 +69,42 @@ speculation = st.builds(
     entropy_threshold=st.floats(0, 100, exclude_min=True),
     ladder=st.none() | st.lists(some_text.filter(lambda name: name != "none")).map(tuple),
 )
+real = st.floats(allow_nan=False)
+retrievals = st.builds(
+    RetrievalParams,
+    mode=st.none() | st.sampled_from(RetrievalMode),
+    collections=names,
+    max_passage_tokens=uint32,
+    latency_target_ms=uint32,
+    store_outage=st.sampled_from(StoreOutage),
+)
+citations = st.builds(
+    Citation,
+    number=uint32,
+    **dict.fromkeys(("collection", "source", "title", "heading", "chunk_id", "text", "cut"), text),
+    page=uint32,
+    ranges=st.lists(st.tuples(uint32, uint32), max_size=3).map(tuple),
+    tokens=uint32,
+    score=real,
+    bm25=st.none() | real,
+    dense=st.none() | real,
+)
+weights = st.builds(
+    DepthWeight,
+    depth=st.sampled_from(RetrievalPlan),
+    **dict.fromkeys(("gain", "helps", "cost_ms", "net"), real),
+)
+plans = st.builds(
+    Plan,
+    depth=st.sampled_from(RetrievalPlan),
+    mode=st.sampled_from(RetrievalMode),
+    **dict.fromkeys(("reasons", "notes", "judged_by"), names),
+    signals=st.dictionaries(text, real, max_size=3),
+    weights=st.lists(weights, max_size=2).map(tuple),
+    **dict.fromkeys(("citations", "cuts"), st.lists(citations, max_size=2).map(tuple)),
+    **dict.fromkeys(("passage_tokens", "token_budget"), uint32),
+    **dict.fromkeys(("prefill_ms_per_token", "search_ms", "gate_ms"), real),
+)
 jobs = st.builds(
     GenerateJob,
     request_id=text,
@@ -74,6 +115,8 @@ jobs = st.builds(
     accepted_unix_ns=uint64,
     deadline_unix_ns=uint64,
     request_digest=text,
+    plan=st.none() | plans,
+    lookup_texts=names,
 ) | st.builds(
     GenerateJob, request_id=text, model=text, prompt=st.just(""), prompt_token_ids=some_token_ids
 )
@@ -86,6 +129,7 @@ requests = st.builds(
     model=text,
     sampling=sampling,
     speculation=speculation,
+    retrieval=retrievals,
 ) | st.builds(
     GenerateRequest,
     prompt=st.just(""),
@@ -113,6 +157,7 @@ started = st.builds(
     fingerprint=text,
     exactness=exactness,
     prompt_tokens=uint32,
+    plan=st.none() | plans,
 )
 timings = st.builds(
     Timings,
@@ -196,6 +241,20 @@ verifier_infos = st.builds(
     **dict.fromkeys(("context_length", "active_sessions", "queue_depth"), uint32),
     kv_bytes=uint64,
     kv_budget_bytes=uint64,
+    prefill_ns_per_token=real,
+)
+check_requests = st.builds(
+    CheckRequest,
+    **dict.fromkeys(("model", "tokenizer_fingerprint"), text),
+    **dict.fromkeys(("prompt", "draft"), token_ids),
+    tenant=some_text,
+)
+checked = st.builds(
+    Checked,
+    signals=st.dictionaries(text, real, max_size=3),
+    compute_ns=uint64,
+    queue_ns=uint64,
+    prefill_ns_per_token=real,
 )
 drafter_infos = st.builds(
     DrafterInfo,

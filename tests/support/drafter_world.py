@@ -88,7 +88,7 @@ class World:
     async def until_empty(self) -> None:
         """Wait until every job has been acknowledged."""
         async with asyncio.timeout(20):
-            while self.store.jobs:  # noqa: ASYNC110 - the worker's own tasks change it
+            while self.store.queue.jobs:  # noqa: ASYNC110 - the worker's own tasks change it
                 await asyncio.sleep(0.001)
 
 

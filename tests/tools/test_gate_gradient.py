@@ -8,7 +8,8 @@ import pytest
 
 from hola.models.family import load_family
 
-pytestmark = pytest.mark.torch
+# Half a minute when the machine is quiet.
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
 pytest.importorskip("torch")
 
 DEMO = Path(__file__).parents[2] / "models" / "demo"

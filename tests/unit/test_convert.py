@@ -35,7 +35,7 @@ from hola.types import (
     TokenEvent,
     Tokens,
 )
-from hola.v1 import common_pb2, drafter_pb2, events_pb2, router_pb2, verifier_pb2
+from hola.v1 import common_pb2, drafter_pb2, events_pb2, plan_pb2, router_pb2, verifier_pb2
 from tests.support import domain
 
 ROUND_TRIPS: dict[str, tuple[Any, Any, Any, Any]] = {
@@ -50,6 +50,25 @@ ROUND_TRIPS: dict[str, tuple[Any, Any, Any, Any]] = {
         convert.speculation_to_pb,
         convert.speculation_from_pb,
         common_pb2.SpeculationParams,
+    ),
+    "retrieval": (
+        domain.retrievals,
+        convert.retrieval_to_pb,
+        convert.retrieval_from_pb,
+        plan_pb2.RetrievalParams,
+    ),
+    "plan": (domain.plans, convert.plan_to_pb, convert.plan_from_pb, plan_pb2.Plan),
+    "check request": (
+        domain.check_requests,
+        convert.check_request_to_pb,
+        convert.check_request_from_pb,
+        verifier_pb2.VerifierServiceCheckRequest,
+    ),
+    "checked": (
+        domain.checked,
+        convert.checked_to_pb,
+        convert.checked_from_pb,
+        verifier_pb2.VerifierServiceCheckResponse,
     ),
     "job": (domain.jobs, convert.job_to_pb, convert.job_from_pb, drafter_pb2.GenerateJob),
     "request": (

@@ -20,7 +20,12 @@ COMPOSERS = {"hola_cli", "hola_bench"}  # may import services: they compose them
 MODEL_LIBRARIES = {"onnxruntime", "onnxruntime_genai", "torch", "transformers", "tokenizers"}
 # Here a function may import a model library: to export, compress or report versions.
 LAZY_MODEL_PACKAGES = {"hola_cli", "hola_bench", "hola_compressor"}
-PURE_HOLA = ("hola.speculation", "hola.enums", "hola.types", "hola.errors", "hola.ports")
+PURE_HOLA = (
+    *("hola.speculation", "hola.enums", "hola.types", "hola.errors", "hola.ports", "hola.plan"),
+    "hola.retrieval.gate.policy",
+)
+# These may import them at the top, and are themselves imported only by functions.
+MODEL_PACKAGES = ("hola.engines", "hola_compressor.passes")
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -51,7 +56,9 @@ class Module:
     @property
     def is_pure(self) -> bool:
         stem = Path(self.path).stem
-        return within(self.name, "hola.speculation", "hola.types", "hola.enums") or stem in {
+        return within(
+            self.name, "hola.speculation", "hola.types", "hola.enums", "hola.plan"
+        ) or stem in {
             "policy",
             "pacing",
         }
@@ -136,7 +143,7 @@ def pure_module_imports_the_world(module: Module) -> Iterator[str]:
 
 
 def model_library_outside_engines(module: Module) -> Iterator[str]:
-    if not within(module.name, "hola.engines"):
+    if not within(module.name, *MODEL_PACKAGES):
         for used in module.imports():
             lazy = not used.top and module.package in LAZY_MODEL_PACKAGES
             if used.name.partition(".")[0] in MODEL_LIBRARIES and not lazy:

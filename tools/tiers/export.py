@@ -18,6 +18,11 @@ from tools.tiers.world import BUCKETS, KNOWLEDGE
 
 LADDER = ("draft", "mid")
 TARGET = "target"
+# As tools.tiers.corpus.with_passage writes it.
+PASSAGE_TEMPLATE = (
+    "{% for passage in passages %}Passage: {{ passage.text }}\n{% endfor %}"
+    "{{ '' if question.startswith('Question:') else 'Question: ' }}{{ question }}"
+)
 DESCRIPTION = (
     "Demo tiers trained from scratch on text the HOLA project generates itself: small-number "
     "word problems, reading, a fictional knowledge base and multiple choice."
@@ -139,6 +144,7 @@ def write_family(
         "tokenizer_sha256": digest(out / TARGET / "tokenizer.json"),
         "special_tokens": list(vocabulary.SPECIALS),
         "eos": corpus.EOS,
+        "passage_template": PASSAGE_TEMPLATE,
         "tiers": tiers,
     }
     (out / "hola.json").write_text(json.dumps(manifest, indent=1) + "\n")

@@ -106,6 +106,8 @@ class Relays:
             task = asyncio.create_task(self._join(names, behind, reader, writer))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+            # Whatever ended it: a task that is cancelled before its first step runs no `finally`.
+            task.add_done_callback(lambda _: writer.close())
 
         self._servers.append(await asyncio.start_unix_server(serve, front))
 
@@ -116,11 +118,10 @@ class Relays:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """One connection, until either side closes it."""
+        """One connection, until either side closes it; `writer` is closed by the caller."""
         try:
             far_reader, far_writer = await asyncio.open_unix_connection(behind)
         except OSError:
-            writer.close()
             return
         ways = [
             asyncio.create_task(self._pass(names, reader, far_writer)),
@@ -132,7 +133,6 @@ class Relays:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            writer.close()
             far_writer.close()
 
     async def _pass(

@@ -1,51 +1,46 @@
-"""`hola bench retrieval`: how well and how fast the embedded store finds what answers a query."""
+"""`hola bench retrieval`: what is found, when it is needed, what is kept of it, what that buys."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from hola.config import Settings
+from hola.errors import HolaError
+from hola.models.store import ModelStore
 from hola.retrieval.embedder import OnnxEmbedder, open_embedder
-from hola.retrieval.ports import DocumentStore
-from hola.retrieval.retriever import Retriever
-from hola.retrieval.sqlite_store import SqliteStore
-from hola.retrieval.types import DEFAULT_ALPHA, ChunkedDocument, Fusion, SearchMode, Vector
-from hola_bench.report import Number, Report, rounded, spread
-from hola_bench.retrieval.beir import TestSet, read_set
-from hola_bench.retrieval.gate import REPEATS, TREES, GateOptions
-from hola_bench.retrieval.gate_report import run_gate
-from hola_bench.retrieval.gate_rows import gate_files
-from hola_bench.retrieval.measures import ndcg, recall
+from hola.retrieval.types import DEFAULT_ALPHA
+from hola_bench.report import Number, Report
+from hola_bench.retrieval.beir import read_set
+from hola_bench.retrieval.context import (
+    dense_sample,
+    measure_context,
+    measure_dense,
+    sentence_cosines,
+)
+from hola_bench.retrieval.context_rows import ContextRow, read_context_rows
+from hola_bench.retrieval.demo import measure_family
+from hola_bench.retrieval.gate import REPEATS, TREES, GateOptions, measure_gate, steps
+from hola_bench.retrieval.progress import bar
+from hola_bench.retrieval.search import measure_search
+from hola_bench.retrieval.sets import context_files, find_sets
 
-TENANT, NAME = "bench", "set"
-DEPTH = 100
-_BATCH = 256
-_BM25, _HYBRID = "bm25", f"hybrid, {Fusion.RELATIVE}"
-_RANKINGS = {
-    _BM25: (SearchMode.BM25, Fusion.RELATIVE),
-    "dense": (SearchMode.DENSE, Fusion.RELATIVE),
-    _HYBRID: (SearchMode.HYBRID, Fusion.RELATIVE),
-    f"hybrid, {Fusion.RECIPROCAL}": (SearchMode.HYBRID, Fusion.RECIPROCAL),
-}
+Part = tuple[dict[str, Number], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to measure: a folder in BEIR's form (hola_bench.retrieval.beir) and a part of it.
+    """What to measure: the sets that paths in `data` lead to (hola_bench.retrieval.sets).
 
-    A folder with gate*.jsonl, or such a file, measures the gate instead, on that and on what the
-    family `model` knows: `repeats` times with `trees` trees.
-
-    `embedder` names an installed one; where it is "none" or not there, BM25 alone is measured.
+    A folder in BEIR's form measures search, gate*.jsonl the gate (`repeats` times with `trees`
+    trees), ctx*.jsonl[.gz] context selection; the family `model` is asked what it knows, whatever
+    else is there. `embedder` names an installed one; where it is "none" or not there, BM25 alone
+    is measured.
     """
 
-    data: str
+    data: tuple[str, ...] = ()
     split: str = "test"
     models_dir: str = ""
     embedder: str = "minilm"
@@ -57,135 +52,107 @@ class Options:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
-    """One way of searching, over all queries: quality from DEPTH results, time for ten.
-
-    Times are of the whole search, the query's encoding included.
-    """
-
-    name: str
-    ndcg10: float
-    recall100: float
-    query_ms: Sequence[float]
-
-    def row(self) -> dict[str, Any]:
-        """As a row of the report's table."""
-        return {
-            "ranking": self.name,
-            "ndcg10": rounded(self.ndcg10),
-            "recall100": rounded(self.recall100),
-            "query_ms": spread(self.query_ms),
-            "query_ms_p95": rounded(sorted(self.query_ms)[int(0.95 * len(self.query_ms))]),
-        }
-
-
 def run(options: Options) -> Report:
-    """Index the set in a temporary folder and ask every query.
+    """Measure each part whose data is there.
 
-    Raises ArtifactInvalid for the set or the embedder, and what opening an embedder raises.
+    The headline's search, gate and context figures are those of the first set of their kind that
+    `data` leads to. Raises ArtifactInvalid for a set or the embedder, InvalidRequest for a gate set
+    too small, and what opening an embedder raises.
     """
-    if gate_files(Path(options.data)):
-        return run_gate(
-            GateOptions(
-                data=options.data, repeats=options.repeats, trees=options.trees, seed=options.seed
-            ),
-            models_dir=options.models_dir,
-            model=options.model,
-            threads=options.threads,
-        )
-    asked = read_set(Path(options.data), options.split)
+    sets = find_sets(options.data)
+    headline: dict[str, Number] = {}
+    details: dict[str, Any] = {}
     settings = Settings(
         models_dir=options.models_dir, embedder=options.embedder, threads=options.threads
     )
-    with tempfile.TemporaryDirectory(prefix="hola-bench-") as folder:
-        return asyncio.run(_measure(asked, Path(folder), settings, options.alpha))
-
-
-async def _measure(asked: TestSet, folder: Path, settings: Settings, alpha: float) -> Report:
-    embedder = open_embedder(settings)
-    store = SqliteStore(folder)
-    try:
-        facts = await _index(store, embedder, asked)
-        retriever = Retriever(store, embedder)
-        names = list(_RANKINGS) if embedder else [_BM25]
-        rankings = [await _rank(retriever, asked, name, alpha) for name in names]
-    finally:
-        await store.close()
-        if embedder is not None:
-            await embedder.close()
+    parts: list[Part] = [asyncio.run(_search(options, settings, folder)) for folder in sets.beir]
+    parts += [_gate(options, str(place)) for place in sets.gate]
+    parts += [_context(settings, place) for place in sets.context]
+    parts.append(_demo(options, settings))
+    for found, more in parts:
+        headline = found | headline
+        details |= {key: value for key, value in more.items() if key not in details}
     return Report(
         bench="retrieval",
-        seed=0,
-        repeats=1,
-        headline=_headline({ranking.name: ranking for ranking in rankings}),
-        details={**facts, "alpha": alpha, "rankings": [ranking.row() for ranking in rankings]},
+        seed=options.seed,
+        repeats=options.repeats if sets.gate else 1,
+        headline={name: headline[name] for name in HEADLINE if name in headline},
+        details=details | _others(parts),
     )
 
 
-def _headline(rankings: Mapping[str, Ranking]) -> dict[str, Number]:
-    """query_ms_p50 is of the search that `hola search` does by default."""
-    headline: dict[str, Number] = {"ndcg10_bm25": rounded(rankings[_BM25].ndcg10)}
-    usual = rankings.get(_HYBRID, rankings[_BM25])
-    if usual.name == _HYBRID:
-        headline["ndcg10_hybrid"] = rounded(usual.ndcg10)
-    headline["query_ms_p50"] = spread(usual.query_ms)["median"]
-    return headline
+HEADLINE = (
+    "ndcg10_bm25",
+    "ndcg10_hybrid",
+    "query_ms_p50",
+    "gate_gain",
+    "gate_gain_question_only",
+    "gate_rate_at_always_accuracy",
+    "demo_gate_auroc",
+    "demo_accuracy_gap",
+    "demo_token_share",
+    "demo_latency_share",
+    "support_recall",
+    "tokens_removed",
+)
 
 
-async def _index(
-    store: DocumentStore, embedder: OnnxEmbedder | None, asked: TestSet
-) -> Mapping[str, Any]:
-    """Embed and write every document; what it took."""
+def _others(parts: list[Part]) -> dict[str, Any]:
+    """Figures of sets behind the first of their kind, which the headline leaves out."""
+    seen: set[str] = set()
+    others = []
+    for found, more in parts:
+        if seen & found.keys():
+            others.append({"set": more.get("set") or more.get("gate_set", ""), **found})
+        seen |= found.keys()
+    return {"other_sets": others} if others else {}
+
+
+async def _search(options: Options, settings: Settings, folder: Path) -> Part:
+    asked = read_set(folder, options.split)
+    embedder = open_embedder(settings)
+    try:
+        return await measure_search(asked, embedder, options.alpha)
+    finally:
+        if embedder is not None:
+            await embedder.close()
+
+
+def _gate(options: Options, place: str) -> Part:
+    gate = GateOptions(data=place, repeats=options.repeats, trees=options.trees, seed=options.seed)
+    with bar("gate set", steps(gate)) as progress:
+        result = measure_gate(gate, progress=progress)
+    return dict(result.headline), dict(result.details)
+
+
+def _context(settings: Settings, place: Path) -> Part:
+    sets = {path.name: read_context_rows(path) for path in context_files(place)}
+    with bar("questions with passages", sum(map(len, sets.values()))) as progress:
+        headline, details = measure_context(sets, progress=progress)
+    embedder = open_embedder(settings)
     if embedder is None:
-        await store.create(TENANT, NAME)
+        details["context_dense"] = "no embedder: not measured"
     else:
-        await store.create(TENANT, NAME, embedder=embedder.id, dimensions=embedder.dimensions)
-    embed_s = write_s = 0.0
-    for start in range(0, len(asked.documents), _BATCH):
-        batch = asked.documents[start : start + _BATCH]
-        began = perf_counter()
-        vectors = await _embed(embedder, batch) if embedder else {}
-        embedded = perf_counter()
-        await store.put(TENANT, NAME, batch, vectors)
-        embed_s += embedded - began
-        write_s += perf_counter() - embedded
-    held = await store.collection(TENANT, NAME)
-    return {
-        "set": asked.name,
-        "documents": held.documents,
-        "queries": len(asked.queries),
-        "embedder": f"{held.embedder} {embedder.manifest.precision}" if embedder else "none",
-        "store_mib": rounded(held.bytes / 2**20),
-        "embed_s": rounded(embed_s),
-        "write_s": rounded(write_s),
-    }
+        details["context_dense"] = asyncio.run(_dense(embedder, dense_sample(sets)))
+    return headline, details
 
 
-async def _embed(embedder: OnnxEmbedder, documents: Sequence[ChunkedDocument]) -> dict[str, Vector]:
-    chunks = [chunk for document in documents for chunk in document.chunks]
-    vectors = await embedder.embed([chunk.embedded_text for chunk in chunks])
-    return {chunk.id: vector for chunk, vector in zip(chunks, vectors, strict=True)}
+async def _dense(embedder: OnnxEmbedder, rows: list[ContextRow]) -> list[dict[str, Any]]:
+    try:
+        with bar("questions whose sentences are encoded", len(rows)) as progress:
+            cosines = []
+            for row in rows:
+                cosines.append(await sentence_cosines(embedder, row))
+                progress(1)
+    finally:
+        await embedder.close()
+    return measure_dense(rows, cosines)
 
 
-async def _rank(retriever: Retriever, asked: TestSet, name: str, alpha: float) -> Ranking:
-    """Ask every query twice: DEPTH results for quality, then ten against the clock."""
-    mode, fusion = _RANKINGS[name]
-    gains_found, recalls, times = [], [], []
-    for query_id, text in asked.queries.items():
-        deep = await retriever.search(
-            TENANT, NAME, text, k=DEPTH, mode=mode, alpha=alpha, fusion=fusion
-        )
-        began = perf_counter()
-        await retriever.search(TENANT, NAME, text, k=10, mode=mode, alpha=alpha, fusion=fusion)
-        times.append((perf_counter() - began) * 1e3)
-        ranked = [passage.source for passage in deep.passages]
-        gains_found.append(ndcg(ranked, asked.gains[query_id]))
-        recalls.append(recall(ranked, asked.gains[query_id], DEPTH))
-    count = len(asked.queries)
-    return Ranking(
-        name=name,
-        ndcg10=sum(gains_found) / count,
-        recall100=sum(recalls) / count,
-        query_ms=times,
-    )
+def _demo(options: Options, settings: Settings) -> Part:
+    """What the family knows. Without it, or where it has no knowledge base, `demo_note` says so."""
+    try:
+        family = ModelStore.at(options.models_dir).get(options.model)
+        return measure_family(family, settings)
+    except HolaError as error:
+        return {}, {"demo_note": error.message}

@@ -24,7 +24,8 @@ from hola.retrieval.gate.measures import auroc, bootstrap_gains, curve, gain_sha
 from hola.retrieval.gate.model import FAMILIES
 from hola.retrieval.gate.words import WordCounts
 from hola_bench.report import Number, rounded
-from hola_bench.retrieval.gate_rows import SINGLE_HOP, GateRow, gate_files, read_rows
+from hola_bench.retrieval.gate_rows import SINGLE_HOP, GateRow, read_rows
+from hola_bench.retrieval.sets import gate_files
 
 Array = npt.NDArray[np.float64]
 QUESTION = frozenset("q")

@@ -16,7 +16,6 @@ from hola.errors import ArtifactInvalid
 from hola.retrieval.gate.logs import LogEntry
 
 SINGLE_HOP = ("nq", "squad", "trivia")
-PATTERN = "gate*.jsonl"
 _NEEDED = ("dataset", "qid", "question", "refs", "nor", "nor_in", "oner", "oner_in")
 # Questions about one SQuAD paragraph or article have neighbouring numbers.
 _NEIGHBOURS = 200
@@ -37,11 +36,6 @@ class GateRow:
     light: bool
     entry: LogEntry
     neighbourhood: str
-
-
-def gate_files(folder: Path) -> list[Path]:
-    """The gate sets in a folder, or the file itself where `folder` is one."""
-    return [folder] if folder.is_file() else sorted(folder.glob(PATTERN))
 
 
 def read_rows(path: Path) -> list[GateRow]:

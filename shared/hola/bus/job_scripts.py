@@ -1,4 +1,4 @@
-"""The Lua scripts that make each change of the job queue one atomic step; all keys share a slot.
+"""The Lua scripts that make each change of a queue of jobs one atomic step; all keys share a slot.
 
 Every tenant has a stream of its own with the same consumer group. A tenant's running jobs are the
 group's pending entries, so there is no count that could drift; tenants without jobs leave no key.
@@ -18,7 +18,7 @@ end
 """
 
 # Forgets a job; its tenant's turn and queue go with the last one.
-_FORGET = """
+FORGET = """
 local function forget(queue, tenants, queued, group, id, tenant, request)
   pcall(redis.call, 'XACK', queue, group, id)
   local removed = redis.call('XDEL', queue, id)
@@ -113,31 +113,38 @@ return false
 """
 )
 
-# KEYS queue. ARGV group, consumer, id.
-RENEW = """
+# KEYS queue. ARGV group, consumer, id. What follows runs only for the delivery's owner.
+OWNED = """
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
 if pending.err then return string.find(pending.err, 'NOGROUP') and 'LOST' or pending end
 if not pending[1] or pending[1][2] ~= ARGV[2] then return 'LOST' end
-redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID')
-return 'OK'
 """
+
+# Keeps a delivery from going stale.
+KEEP = (
+    OWNED
+    + """
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID')
+"""
+)
+RENEW = KEEP + "return 'OK'"
 
 # KEYS queue, ready. ARGV group, consumer, id, an idle time in ms past every limit, TTL ms of
 # `ready`. The delivery counts as stale from now on, and as one that was never made.
-RELEASE = """
-local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
-if pending.err then return string.find(pending.err, 'NOGROUP') and 'LOST' or pending end
-if not pending[1] or pending[1][2] ~= ARGV[2] then return 'LOST' end
+RELEASE = (
+    OWNED
+    + """
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3],
   'IDLE', ARGV[4], 'RETRYCOUNT', math.max(pending[1][4] - 1, 0), 'JUSTID')
 redis.call('RPUSH', KEYS[2], '1')
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 return 'OK'
 """
+)
 
 # KEYS queue, tenants, queued. ARGV group, id, tenant, request id.
 ACK = (
-    _FORGET
+    FORGET
     + """
 return forget(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 """
@@ -146,7 +153,7 @@ return forget(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
 # KEYS queue, tenants, queued, dead letters. ARGV group, id, tenant, request id, limit, payload,
 # reason, TTL ms. Once only: by the deletion.
 BURY = (
-    _FORGET
+    FORGET
     + """
 if forget(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) == 0 then return 'GONE' end
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[5], '*',

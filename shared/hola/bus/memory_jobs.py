@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
 
 from hola.bus import rules
 from hola.bus.memory_journal import MemoryJournal
-from hola.bus.memory_store import MemoryStore, StoredJob, StoredLetter
+from hola.bus.memory_queue import StoredJob
+from hola.bus.memory_store import MemoryStore
 from hola.bus.rules import RawJob
 from hola.bus.streams import SEAL_ID, BusLimits
 from hola.convert import decode_job, encode_job, request_id_of
@@ -25,6 +24,7 @@ class MemoryJobs:
 
     def __init__(self, store: MemoryStore, limits: BusLimits, journal: MemoryJournal) -> None:
         self._store = store
+        self._stored = store.queue
         self._limits = limits
         self._journal = journal
 
@@ -49,25 +49,20 @@ class MemoryJobs:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            stored = self._next(consumer)
+            stored = self._stored.next(consumer, self._limits.job_idle_s)
             delivery = self._open(stored) if stored else None
             left_s = deadline - time.monotonic()
             if delivery is not None or (stored is None and left_s <= 0):
                 return delivery
             if stored is None:
-                # In slices, so that a job gone stale meanwhile is not left waiting.
-                slice_s = min(left_s, self._limits.block_s, self._limits.job_idle_s / 2)
-                await self._store.jobs_changed.wait(slice_s)
+                await self._stored.wait(left_s, self._limits)
 
     async def renew(self, consumer: str, delivery: Delivery) -> None:
         """Keep a job that takes longer than the queue's idle limit, and its journal.
 
         Raises Fenced when another consumer has it by now.
         """
-        stored = self._store.jobs.get(delivery.token)
-        if stored is None or stored.consumer != consumer:
-            raise rules.delivery_lost(delivery.token, consumer)
-        stored.delivered_at = self._store.clock()
+        self._stored.renew(consumer, delivery.token)
         journal = self._store.journal(delivery.job.request_id)
         if journal is not None and journal.last_id != SEAL_ID:
             expires_at = self._store.clock() + self._limits.running_ttl_s
@@ -78,30 +73,26 @@ class MemoryJobs:
 
         Nothing happens when another consumer has it by now.
         """
-        stored = self._store.jobs.get(delivery.token)
-        if stored is not None and stored.consumer == consumer:
-            stored.attempts, stored.consumer = stored.attempts - 1, ""
-            stored.delivered_at = -math.inf
-            self._store.jobs_changed.set()
+        self._stored.release(consumer, delivery.token)
 
     async def ack(self, delivery: Delivery) -> None:
         """The job's effect is in the journal; forget it. Idempotent."""
-        self._store.drop_job(delivery.token)
+        self._stored.forget(delivery.token)
 
     async def depth(self, tenant: str = "") -> int:
         """Jobs waiting or running; with `tenant` only that one's."""
-        return sum(tenant in ("", job.tenant) for job in self._store.jobs.values())
+        return self._stored.depth(tenant)
 
     async def backlog(self) -> Backlog:
         """How the jobs of all tenants stand."""
-        jobs = self._store.jobs.values()
+        jobs = self._stored.jobs.values()
         taken = sum(job.is_pending for job in jobs)
-        dead = len(self._store.dead_letters)
+        dead = len(self._stored.dead_letters)
         return Backlog(waiting=len(jobs) - taken, taken=taken, dead_letters=dead)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The youngest jobs that were given up, youngest first."""
-        youngest = list(reversed(self._store.dead_letters.items()))[: max(limit, 0)]
+        youngest = list(reversed(self._stored.dead_letters.items()))[: max(limit, 0)]
         return [
             DeadLetter(
                 id=letter_id,
@@ -120,40 +111,24 @@ class MemoryJobs:
         ProtocolViolation when its payload cannot be read, DuplicateRequest while another run of
         the request has not ended, and as `publish`.
         """
-        letter = self._store.dead_letters.get(dead_letter_id)
+        letter = self._stored.dead_letters.get(dead_letter_id)
         if letter is None:
             raise rules.no_letter(dead_letter_id)
         job = decode_job(letter.payload)
         if not await self._journal.has_ended(job.request_id):
             raise rules.duplicate(job.request_id)
         self._queue(job, letter.payload)
-        del self._store.dead_letters[dead_letter_id]
+        del self._stored.dead_letters[dead_letter_id]
         return job
 
     def _queue(self, job: GenerateJob, payload: bytes) -> None:
-        limits, jobs = self._limits, self._store.jobs
-        if len(jobs) >= limits.queue_limit:
+        limits, stored = self._limits, self._stored
+        if stored.depth() >= limits.queue_limit:
             raise rules.queue_full(limits.queue_limit)
-        if sum(each.tenant == job.tenant for each in jobs.values()) >= limits.tenant_limit:
+        if stored.depth(job.tenant) >= limits.tenant_limit:
             raise rules.tenant_queue_full(job.tenant, limits.tenant_limit)
         self._store.add_journal(job, limits.running_ttl_s)
-        self._store.add_job(job.tenant, payload)
-
-    def _next(self, consumer: str) -> StoredJob | None:
-        now, jobs = self._store.clock(), list(self._store.jobs.values())
-        running = Counter(job.tenant for job in jobs if job.is_pending)
-        rank = {tenant: i for i, tenant in enumerate(self._store.turns.order(running))}
-        stale = [job for job in jobs if self._is_stale(job, now)]
-        waiting = [job for job in jobs if not job.is_pending]
-        found = min(stale or waiting, key=lambda job: rank[job.tenant], default=None)
-        if found is not None:
-            found.consumer, found.delivered_at, found.is_pending = consumer, now, True
-            found.attempts += 1
-            self._store.turns.serve(found.tenant)
-        return found
-
-    def _is_stale(self, job: StoredJob, now: float) -> bool:
-        return job.is_pending and now - job.delivered_at >= self._limits.job_idle_s
+        stored.put(job.tenant, payload)
 
     def _open(self, stored: StoredJob) -> Delivery | None:
         """The delivery, or None when the job had to be buried or is left to a newer drafter."""
@@ -171,13 +146,5 @@ class MemoryJobs:
             self._journal.end(request_id, lambda _: rules.given_up(error))
         except (UnknownRequest, ProtocolViolation) as ended:
             log.warning("journal_not_ended", request_id=request_id, message=ended.message)
-        self._store.drop_job(stored.token)
-        letters = self._store.dead_letters
-        letters[self._store.next_id()] = StoredLetter(
-            payload=stored.payload,
-            reason=f"{error.reason}: {error.message}",
-            tenant=stored.tenant,
-            died_unix_ms=round(self._store.wall() * 1000),
-        )
-        while len(letters) > self._limits.dead_letter_limit:
-            letters.popitem(last=False)
+        reason = f"{error.reason}: {error.message}"
+        self._stored.bury(stored, reason, self._limits.dead_letter_limit)

@@ -4,59 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hola.bus.fairness import Turns
+from hola.bus.memory_queue import Clock, StoredQueue
+from hola.bus.memory_signal import Signal
 from hola.bus.streams import START_ID
 from hola.types import GenerateJob
-
-Clock = Callable[[], float]
-
-
-class Signal:
-    """Wakes everyone who waits, each time it is set."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self) -> None:
-        """Wake those who wait now."""
-        self._event.set()
-        self._event = asyncio.Event()
-
-    async def wait(self, timeout_s: float) -> None:
-        """Until the next `set`, at most timeout_s."""
-        event = self._event
-        try:
-            async with asyncio.timeout(timeout_s):
-                await event.wait()
-        except TimeoutError:
-            return
-
-
-@dataclass(slots=True)
-class StoredJob:
-    """A queued payload of a tenant; pending from its first delivery on, also when given back."""
-
-    token: str
-    tenant: str
-    payload: bytes
-    consumer: str = ""
-    delivered_at: float = 0.0
-    attempts: int = 0
-    is_pending: bool = False
-
-
-@dataclass(slots=True)
-class StoredLetter:
-    """A payload that was given up, why, whose, and when (Unix milliseconds)."""
-
-    payload: bytes
-    reason: str
-    tenant: str
-    died_unix_ms: int
 
 
 @dataclass(slots=True)
@@ -72,7 +25,7 @@ class StoredJournal:
 
 
 class MemoryStore:
-    """Jobs, dead letters and journals of all buses on it.
+    """Queues and journals of all buses on it.
 
     Payloads are kept as bytes, so that a value that cannot travel fails here as it does on Redis.
     `clock` is in seconds from any start, `wall` in Unix seconds.
@@ -81,34 +34,20 @@ class MemoryStore:
     def __init__(self, clock: Clock = time.monotonic, wall: Clock = time.time) -> None:
         self.clock = clock
         self.wall = wall
-        self.jobs: OrderedDict[str, StoredJob] = OrderedDict()
-        self.jobs_changed = Signal()
-        self.turns = Turns()
-        self.dead_letters: OrderedDict[str, StoredLetter] = OrderedDict()
+        self.queue = StoredQueue(clock, wall)
+        self.ingests: dict[str, StoredQueue] = {}
+        self.ingest_reports: dict[tuple[str, str], tuple[bytes, float]] = {}
+        self.compression = StoredQueue(clock, wall)
+        self._compression_records: dict[str, tuple[bytes, float]] = {}
         self.records: dict[str, tuple[bytes, float]] = {}
         self.buckets: dict[str, float] = {}
-        self.listeners: set[asyncio.Queue[str | None]] = set()
+        self.listeners: dict[str, set[asyncio.Queue[bytes | None]]] = {}
         self._journals: dict[str, StoredJournal] = {}
         self._attended_until: dict[str, float] = {}
-        self._count = 0
 
-    def next_id(self) -> str:
-        """An id that nothing else on this store has."""
-        self._count += 1
-        return f"{self._count}-0"
-
-    def add_job(self, tenant: str, payload: bytes) -> None:
-        """Queue a payload."""
-        token = self.next_id()
-        self.jobs[token] = StoredJob(token=token, tenant=tenant, payload=payload)
-        self.turns.arrive(tenant)
-        self.jobs_changed.set()
-
-    def drop_job(self, token: str) -> None:
-        """Forget a job, and its tenant's turn with its last one. Idempotent."""
-        job = self.jobs.pop(token, None)
-        if job is not None and not any(each.tenant == job.tenant for each in self.jobs.values()):
-            self.turns.leave(job.tenant)
+    def ingest_queue(self, place: str) -> StoredQueue:
+        """The queue of one place."""
+        return self.ingests.setdefault(place, StoredQueue(self.clock, self.wall))
 
     def add_journal(self, job: GenerateJob, ttl_s: float) -> None:
         """Add an empty journal; drop all that have expired."""
@@ -118,6 +57,18 @@ class MemoryStore:
         self._journals[job.request_id] = StoredJournal(
             owner=job.tenant, digest=job.request_digest, expires_at=now + ttl_s
         )
+
+    def record(self, key: str) -> bytes | None:
+        """The status of a compression job; None when there is none, or it has expired."""
+        payload, until = self._compression_records.get(key, (b"", 0.0))
+        return payload if until > self.clock() else None
+
+    def set_record(self, key: str, payload: bytes, ttl_s: float) -> None:
+        """Write a compression job's status; drop those that have expired."""
+        now, records = self.clock(), self._compression_records
+        for gone in [name for name, (_, until) in records.items() if until <= now]:
+            del records[gone]
+        records[key] = (payload, now + ttl_s)
 
     def attend(self, request_id: str, for_s: float) -> None:
         """Note an attached client; drop the notes that have expired."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from hola.bus.address import parse_address
+from hola.bus.redis_compression import RedisCompression
 from hola.bus.redis_fleet import RedisQuota, RedisRegistry
 from hola.bus.redis_follow import JournalReader
+from hola.bus.redis_ingests import RedisIngests, RedisReports
 from hola.bus.redis_jobs import RedisJobs
 from hola.bus.redis_journal import RedisJournal
 from hola.bus.redis_link import RedisLink
-from hola.bus.redis_notices import RedisNotices
+from hola.bus.redis_topic import RedisTopic
 from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits, Keys
+from hola.bus.topics import NOTICES, RELEASES, TopicNotices, TopicReleases
 
 
 class RedisBus:
@@ -38,7 +41,9 @@ class RedisBus:
         self._jobs = RedisJobs(self._link, self._journal)
         self._quota = RedisQuota(self._link)
         self._registry = RedisRegistry(self._link)
-        self._notices = RedisNotices(self._link)
+        self._notices = TopicNotices(RedisTopic(self._link, NOTICES))
+        self._releases = TopicReleases(RedisTopic(self._link, RELEASES))
+        self._compression = RedisCompression(self._link)
 
     @property
     def jobs(self) -> RedisJobs:
@@ -61,9 +66,28 @@ class RedisBus:
         return self._registry
 
     @property
-    def notices(self) -> RedisNotices:
+    def notices(self) -> TopicNotices:
         """Word of ended requests."""
         return self._notices
+
+    @property
+    def ingest_reports(self) -> RedisReports:
+        """How far ingests are."""
+        return RedisReports(self._link)
+
+    def ingests(self, place: str) -> RedisIngests:
+        """The ingests whose spools lie in one place."""
+        return RedisIngests(self._link, place)
+
+    @property
+    def compression(self) -> RedisCompression:
+        """The compression jobs."""
+        return self._compression
+
+    @property
+    def releases(self) -> TopicReleases:
+        """Word of published artifacts."""
+        return self._releases
 
     async def ping(self) -> None:
         """Raises BusUnavailable when Redis does not answer for retry_s."""
@@ -73,5 +97,6 @@ class RedisBus:
     async def close(self) -> None:
         """End followers, close connections. Idempotent."""
         self._notices.close()
+        self._releases.close()
         await self._reader.close()
         await self._link.close()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hola.bus.streams import Known, check_correction, is_terminal
-from hola.convert import decode_job, decode_record, failure_of
+from hola.convert import decode_ingest, decode_job, decode_record, failure_of
 from hola.errors import (
     BusUnavailable,
     ConfigError,
@@ -20,6 +20,7 @@ from hola.errors import (
     QuotaExceeded,
     UnknownRequest,
 )
+from hola.retrieval.ingest_job import IngestDelivery, IngestJob, IngestReport, IngestState
 from hola.telemetry import get_logger
 from hola.types import (
     Correction,
@@ -72,6 +73,48 @@ def open_job(raw: RawJob, max_attempts: int) -> Delivery | HolaError | None:
     if raw.attempts > max_attempts:
         return worn_out(max_attempts)
     return Delivery(job=job, token=raw.token, attempts=raw.attempts)
+
+
+def open_ingest(raw: RawJob, max_attempts: int) -> IngestDelivery | HolaError | None:
+    """As `open_job`, for an ingest."""
+    try:
+        job = decode_ingest(raw.payload)
+    except ProtocolViolation as error:
+        if "needs_reader" in error.details and raw.attempts < max_attempts:
+            log.warning("ingest_left_to_newer_router", message=error.message)
+            return None
+        return error
+    if raw.attempts > max_attempts:
+        return worn_out(max_attempts, "workers")
+    return IngestDelivery(job=job, token=raw.token, attempts=raw.attempts)
+
+
+def queued_report(job: IngestJob, now_unix_ms: int) -> IngestReport:
+    """The first report of an ingest."""
+    return IngestReport(
+        job_id=job.job_id,
+        collection=job.options.collection,
+        files=job.files,
+        bytes=job.bytes,
+        submitted_unix_ms=job.submitted_unix_ms,
+        updated_unix_ms=now_unix_ms,
+    )
+
+
+def failed_report(report: IngestReport, error: HolaError, now_unix_ms: int) -> IngestReport:
+    """The last report of an ingest that was given up."""
+    return replace(
+        report,
+        state=IngestState.FAILED,
+        reason=error.reason,
+        message=error.message,
+        updated_unix_ms=now_unix_ms,
+    )
+
+
+def no_ingest(job_id: str) -> UnknownRequest:
+    """The error of whoever asks for an ingest that never was, has expired, or is another's."""
+    return UnknownRequest(f"there is no ingest {job_id[:80]!r}", job_id=job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +245,10 @@ def given_up(error: HolaError) -> JournalEntry:
     return JournalEntry(event=failure_of(error), writer=BUS_WRITER)
 
 
-def worn_out(deliveries: int) -> HolaError:
+def worn_out(deliveries: int, consumers: str = "drafters") -> HolaError:
     """The error of a job that no consumer finished."""
     return HolaError(
-        f"given up: {deliveries} drafters took this job and none of them finished it",
+        f"given up: {deliveries} {consumers} took this job and none of them finished it",
         deliveries=deliveries,
     )
 

@@ -38,6 +38,8 @@ from hola.errors import ConfigError, ProtocolViolation
 from hola.types import Correction, Failure, JournalEntry, Outcome, Started, Summary, Tokens
 
 GROUP = "drafters"
+INGEST_GROUP = "ingesters"
+COMPRESSION_GROUP = "compressors"
 PAYLOAD_FIELD = b"p"
 REASON_FIELD = b"reason"
 TENANT_FIELD = b"tenant"
@@ -74,6 +76,24 @@ class BusLimits:
     journal_limit: int = 2**20 + 2
     """Entries of a journal before its end; by default the longest legal request, token by token.
     One more is refused, not traded for the oldest: a client may still come back for those."""
+    ingest_limit: int = 64
+    """Ingests waiting or running in one place; one more is Overloaded."""
+    tenant_ingest_limit: int = 16
+    """Of these, ingests of one tenant; one more is QuotaExceeded."""
+    ingest_reports: int = 100
+    """Reports of a tenant's ingests that are listed; older ones are still found by their id."""
+    ingest_ttl_s: float = 24 * 3600.0
+    """The report of an ended ingest is kept so long."""
+    waiting_ingest_ttl_s: float = 7 * 24 * 3600.0
+    """That of one which has not ended so long after its last sign of life."""
+    compression_limit: int = 64
+    """Compression jobs waiting or running; one more is Overloaded."""
+    tenant_compression_limit: int = 16
+    """Of these, jobs of one tenant; one more is QuotaExceeded."""
+    compression_ttl_s: float = 7 * 24 * 3600.0
+    """The status of an ended compression job is kept so long."""
+    waiting_compression_ttl_s: float = 30 * 24 * 3600.0
+    """That of one which has not ended so long after its last sign of life."""
     bucket_limit: int = 4096
     """Buckets a memory bus keeps before it forgets the full ones; on Redis they expire."""
     registry_limit: int = 1024
@@ -100,24 +120,25 @@ class BusLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """The keys under one prefix; what stands in braces is the hash tag that a cluster goes by.
-
-    All keys of the queue have one tag. A request's keys have the tag of its lane, one of LANES, so
-    that a router needs one blocking read per lane in a cluster, not one per request.
-    """
+class QueueKeys:
+    """The keys of one queue of jobs; all have its hash tag, so that a script may touch them all."""
 
     prefix: str = "hola"
+    tag: str = "jobs"
+    scope: str = ""
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}:{{{self.tag}}}:{self.scope}{name}"
 
     @property
     def tenants(self) -> str:
         """The sorted set of tenants with jobs, by when each was served; member "" is the count."""
-        return f"{self.prefix}:{{jobs}}:tenants"
+        return self._key("tenants")
 
     @property
     def queues(self) -> str:
         """What the key of every tenant's queue begins with."""
-        return f"{self.prefix}:{{jobs}}:queue:"
+        return self._key("queue:")
 
     def queue(self, tenant: str) -> str:
         """The stream of a tenant's jobs, acknowledged ones removed; gone when it is empty."""
@@ -125,18 +146,48 @@ class Keys:
 
     @property
     def queued(self) -> str:
-        """The hash that says where in which queue a request's job is."""
-        return f"{self.prefix}:{{jobs}}:queued"
+        """The hash that says where in which queue a job is, by its request's id."""
+        return self._key("queued")
 
     @property
     def ready(self) -> str:
-        """The list that drafters without a job block on; one element per job, more or less."""
-        return f"{self.prefix}:{{jobs}}:ready"
+        """The list that consumers without a job block on; one element per job, more or less."""
+        return self._key("ready")
 
     @property
     def dead_letters(self) -> str:
         """The stream of given-up payloads, each with its tenant and the reason."""
-        return f"{self.prefix}:{{jobs}}:dead"
+        return self._key("dead")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys(QueueKeys):
+    """The keys under one prefix; what stands in braces is the hash tag that a cluster goes by.
+
+    All keys of the queue have one tag. A request's keys have the tag of its lane, one of LANES, so
+    that a router needs one blocking read per lane in a cluster, not one per request.
+    """
+
+    def ingests(self, place: str) -> QueueKeys:
+        """The queue of ingests whose files lie in one data folder."""
+        return QueueKeys(self.prefix, "ingests", f"{place}:")
+
+    def ingest_report(self, tenant: str, job_id: str) -> str:
+        """How far one ingest of a tenant is."""
+        return f"{self.prefix}:{{ingests}}:report:{tenant}:{job_id}"
+
+    def ingest_reports(self, tenant: str) -> str:
+        """The sorted set of a tenant's ingests by when they were sent."""
+        return f"{self.prefix}:{{ingests}}:reports:{tenant}"
+
+    @property
+    def compression(self) -> QueueKeys:
+        """The queue of compression jobs."""
+        return QueueKeys(self.prefix, "compression")
+
+    def compression_job(self, key: str) -> str:
+        """How far one compression job is; `key` names it among all tenants' jobs."""
+        return f"{self.prefix}:{{compression}}:job:{key}"
 
     def lane(self, request_id: str) -> str:
         """The hash tag of a request's keys."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from hola.convert.fields import build, enum_from_pb
+from hola.convert.plan import plan_from_pb, plan_to_pb
 from hola.errors import HolaError, ProtocolViolation, from_reason
 from hola.types import (
     Correction,
@@ -114,6 +115,7 @@ def _started_to_pb(started: Started) -> drafter_pb2.Started:
         fingerprint=started.fingerprint,
         exactness=started.exactness,
         prompt_tokens=started.prompt_tokens,
+        plan=None if started.plan is None else plan_to_pb(started.plan),
     )
 
 
@@ -125,6 +127,7 @@ def _started_from_pb(message: drafter_pb2.Started) -> Started:
         fingerprint=message.fingerprint,
         exactness=exactness_from_pb(message.exactness),
         prompt_tokens=message.prompt_tokens,
+        plan=plan_from_pb(message.plan) if message.HasField("plan") else None,
     )
 
 

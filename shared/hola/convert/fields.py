@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from hola.errors import HolaError
 
 M = TypeVar("M")
 E = TypeVar("E", bound=enum.IntEnum)
+S = TypeVar("S", bound=enum.StrEnum)
 
 
 def build(kind: Callable[..., M], error: type[HolaError], **fields: object) -> M:
@@ -49,6 +50,15 @@ def enum_from_pb(
         known = ", ".join(f"{member.value} ({member.name})" for member in kind)
         message = f"{field}: unknown value {value}; known are {known}"
         raise error(message, field=field, got=value) from None
+
+
+def named_from_pb(numbers: Mapping[S, int], value: int, field: str, error: type[HolaError]) -> S:
+    """The member with a proto enum's number; raises `error` for a number that none has."""
+    for member, number in numbers.items():
+        if number == value:
+            return member
+    known = ", ".join(f"{number} ({member})" for member, number in numbers.items())
+    raise error(f"{field}: unknown value {value}; known are {known}", field=field, got=value)
 
 
 def text_to_bytes(text: str, field: str, error: type[HolaError]) -> bytes:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 
 from hola.convert.fields import build, enum_from_pb, text_from_bytes, text_to_bytes
+from hola.convert.plan import plan_from_pb, plan_to_pb, retrieval_from_pb, retrieval_to_pb
 from hola.errors import EmptyPrompt, InvalidRequest, InvalidSampling
 from hola.types import (
     DEFAULT_ENTROPY_THRESHOLD,
@@ -16,6 +17,7 @@ from hola.types import (
     GenerateRequest,
     Mode,
     Outage,
+    RetrievalParams,
     SamplingParams,
     SpeculationParams,
 )
@@ -127,6 +129,8 @@ def job_to_pb(job: GenerateJob) -> drafter_pb2.GenerateJob:
         deadline_unix_ns=job.deadline_unix_ns,
         tenant=job.tenant,
         request_digest=job.request_digest,
+        plan=None if job.plan is None else plan_to_pb(job.plan),
+        lookup_texts=job.lookup_texts,
     )
 
 
@@ -149,11 +153,14 @@ def job_from_pb(message: drafter_pb2.GenerateJob) -> GenerateJob:
         deadline_unix_ns=message.deadline_unix_ns,
         tenant=message.tenant or DEFAULT_TENANT,
         request_digest=message.request_digest,
+        plan=plan_from_pb(message.plan, InvalidRequest) if message.HasField("plan") else None,
+        lookup_texts=tuple(message.lookup_texts),
     )
 
 
 def request_to_pb(request: GenerateRequest) -> router_pb2.RouterServiceGenerateRequest:
     """Raises InvalidRequest or InvalidSampling when a value does not fit its wire type."""
+    retrieval = request.retrieval
     return build(
         router_pb2.RouterServiceGenerateRequest,
         InvalidRequest,
@@ -164,6 +171,8 @@ def request_to_pb(request: GenerateRequest) -> router_pb2.RouterServiceGenerateR
         sampling=sampling_to_pb(request.sampling),
         speculation=speculation_to_pb(request.speculation),
         idempotency_key=request.idempotency_key,
+        # Unset where nothing is asked: the digest of such a request is that of older versions.
+        retrieval=None if retrieval == RetrievalParams() else retrieval_to_pb(retrieval),
     )
 
 
@@ -179,6 +188,7 @@ def request_from_pb(message: router_pb2.RouterServiceGenerateRequest) -> Generat
         sampling=sampling_from_pb(message.sampling),
         speculation=speculation_from_pb(message.speculation),
         idempotency_key=message.idempotency_key,
+        retrieval=retrieval_from_pb(message.retrieval),
     )
 
 

@@ -56,6 +56,7 @@ def verifier_info_to_pb(info: VerifierInfo) -> verifier_pb2.VerifierServiceInfoR
         kv_bytes=info.kv_bytes,
         kv_budget_bytes=info.kv_budget_bytes,
         draining=info.draining,
+        prefill_ns_per_token=info.prefill_ns_per_token,
     )
 
 
@@ -74,6 +75,7 @@ def verifier_info_from_pb(message: verifier_pb2.VerifierServiceInfoResponse) -> 
         kv_bytes=message.kv_bytes,
         kv_budget_bytes=message.kv_budget_bytes,
         draining=message.draining,
+        prefill_ns_per_token=message.prefill_ns_per_token,
     )
 
 

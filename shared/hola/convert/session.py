@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from hola.checking import Checked, CheckRequest
 from hola.convert.events import error_of, exactness_from_pb, failure_from_pb, failure_to_pb
 from hola.convert.fields import build
 from hola.convert.params import sampling_from_pb, sampling_to_pb
@@ -208,4 +209,50 @@ def verdict_from_pb(message: verifier_pb2.Verdict) -> Verdict:
         logprobs=tuple(message.logprobs),
         agreed_tokens=message.agreed_tokens,
         queue_depth=message.queue_depth,
+    )
+
+
+def check_request_to_pb(request: CheckRequest) -> verifier_pb2.VerifierServiceCheckRequest:
+    """Raises InvalidRequest when a value does not fit its wire type."""
+    return build(
+        verifier_pb2.VerifierServiceCheckRequest,
+        InvalidRequest,
+        model=request.model,
+        tokenizer_fingerprint=request.tokenizer_fingerprint,
+        prompt_token_ids=request.prompt,
+        draft_token_ids=request.draft,
+        tenant=request.tenant,
+    )
+
+
+def check_request_from_pb(message: verifier_pb2.VerifierServiceCheckRequest) -> CheckRequest:
+    """Cannot fail: the verifier checks sizes and tokens for both wirings."""
+    return CheckRequest(
+        model=message.model,
+        tokenizer_fingerprint=message.tokenizer_fingerprint,
+        prompt=tuple(message.prompt_token_ids),
+        draft=tuple(message.draft_token_ids),
+        tenant=message.tenant or DEFAULT_TENANT,
+    )
+
+
+def checked_to_pb(checked: Checked) -> verifier_pb2.VerifierServiceCheckResponse:
+    """Raises ProtocolViolation when a value does not fit its wire type."""
+    return build(
+        verifier_pb2.VerifierServiceCheckResponse,
+        ProtocolViolation,
+        signals=checked.signals,
+        compute_ns=checked.compute_ns,
+        queue_ns=checked.queue_ns,
+        prefill_ns_per_token=checked.prefill_ns_per_token,
+    )
+
+
+def checked_from_pb(message: verifier_pb2.VerifierServiceCheckResponse) -> Checked:
+    """Cannot fail: every field may be unset."""
+    return Checked(
+        signals=dict(message.signals),
+        compute_ns=message.compute_ns,
+        queue_ns=message.queue_ns,
+        prefill_ns_per_token=message.prefill_ns_per_token,
     )

@@ -57,6 +57,13 @@ class FileTokenizer:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
+    @property
+    def controls(self) -> tuple[tuple[int, str], ...]:
+        """Id and spelling of the tokens that are matched in text before anything else: roles, ends,
+        whatever was added to the vocabulary."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return tuple((int(id_), str(token.content)) for id_, token in added.items())
+
     def token_id(self, token: str) -> int | None:
         """Id of a token given as text, e.g. "</s>"; None when there is none."""
         found: int | None = self._tokenizer.token_to_id(token)

@@ -15,13 +15,13 @@ from hola.engines.tokenizer import tokenizer_fingerprint
 from hola.errors import ArtifactInvalid, InvalidRequest, TokenizerMismatch
 from hola.models.checkpoint import convert_checkpoint, download_checkpoint
 from hola.models.family import Family, TierSource, write_manifest
+from hola.models.files import take_file
 from hola.models.manifest import NAME
 
 if TYPE_CHECKING:
     from hola.models.store import ModelStore
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_LINK_FROM_BYTES = 16 * 2**20
 
 Progress = Callable[[str], None]
 
@@ -106,18 +106,7 @@ def _take_files(source: Path, destination: Path, report: Progress) -> None:
     for file in sorted(source.iterdir()):
         if file.is_file():
             report(f"taking {file.name}")
-            _link_or_copy(file.resolve(), destination / file.name)
-
-
-def _link_or_copy(file: Path, destination: Path) -> None:
-    if file.stat().st_size >= _LINK_FROM_BYTES:
-        try:
-            os.link(file, destination)
-        except OSError:  # another file system, or one without links
-            pass
-        else:
-            return
-    shutil.copyfile(file, destination)
+            take_file(file, destination / file.name)
 
 
 def _check_tokenizers(root: Path, target: TierSource, ladder: Sequence[TierSource]) -> None:

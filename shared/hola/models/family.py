@@ -28,6 +28,7 @@ class Family:
     """A target and its ladder (cheapest first), which share one tokenizer.
 
     `context_length` is the target's; a tier with a shorter one drafts only that far.
+    `passage_template` says in jinja2 how it reads passages before a question; "" for the usual way.
     `tokenizer_sha256` is the `tokenizer_fingerprint` that all tiers have in common (the manifest's
     key of that name is the plain digest of the target's file).
     """
@@ -40,6 +41,7 @@ class Family:
     context_length: int
     license: str = ""
     description: str = ""
+    passage_template: str = ""
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
@@ -86,6 +88,7 @@ def load_family(path: Path) -> Family:
         context_length=context_length(target.path),
         license=manifest.optional_text("license"),
         description=manifest.optional_text("description"),
+        passage_template=manifest.optional_text("passage_template"),
     )
 
 

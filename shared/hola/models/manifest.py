@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ MANIFEST_FILE = "hola.json"
 MANIFEST_FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+_PROVENANCE_TEXTS = (
+    "source", "source_sha256", "calibration_sha256", "tokenizer_sha256", "license",
+)  # fmt: skip
 _MAX_MANIFEST_BYTES = 4 * 2**20
 
 
@@ -28,10 +31,34 @@ class FileDigest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How a compression job made an artifact, and what from.
+
+    `source` names it for people ("demo/target"), `source_sha256` is over its files; `plan` is the
+    plan's document, `license` the source's. `report` is the digest of the report beside the files;
+    it is no part of the artifact's identity, since it holds measured times.
+    """
+
+    source: str
+    source_sha256: str
+    plan: Mapping[str, Any] = field(hash=False)
+    calibration_sha256: str
+    tokenizer_sha256: str
+    license: str
+    report: FileDigest
+
+    def document(self) -> dict[str, Any]:
+        """As in hola.json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
     """One model of a family: an onnxruntime-genai directory.
 
-    `files` maps names relative to `path` to digests. `parameters` is 0 where unknown.
+    `files` maps names relative to `path` to digests. `parameters` is 0 where unknown. `checkpoint`
+    is where the weights it was exported from are, which need not be there: `path` unless a
+    compressed artifact took the tier's place. `provenance` is None unless a job made it.
     """
 
     name: str
@@ -39,6 +66,8 @@ class Tier:
     files: Mapping[str, FileDigest] = field(hash=False)
     parameters: int = 0
     quantization: str = ""
+    checkpoint: Path | None = None
+    provenance: Provenance | None = None
 
     @property
     def digest(self) -> str:
@@ -107,9 +136,27 @@ class Manifest:
         for file, digest in entry["files"].items():
             self._inside(path, file)
             files[file] = self._digest(f"{name}/{file}", digest)
+        checkpoint = entry.get("checkpoint")
         return Tier(
-            name=name, path=path, files=files, parameters=parameters, quantization=quantization
+            name=name,
+            path=path,
+            files=files,
+            parameters=parameters,
+            quantization=quantization,
+            checkpoint=path if checkpoint is None else self._inside(self._path, checkpoint),
+            provenance=self._provenance(name, entry.get("provenance")),
         )
+
+    def _provenance(self, tier: str, entry: object) -> Provenance | None:
+        if entry is None:
+            return None
+        if not isinstance(entry, dict) or not isinstance(entry.get("plan"), dict):
+            raise self._invalid(f"tier {tier!r}: provenance must be an object with a plan")
+        texts = {name: entry.get(name, "") for name in _PROVENANCE_TEXTS}
+        if not all(isinstance(value, str) for value in texts.values()):
+            raise self._invalid(f"tier {tier!r}: provenance has a value that is no text")
+        report = self._digest(f"{tier}/report", entry.get("report"))
+        return Provenance(plan=entry["plan"], report=report, **texts)
 
     def text(self, key: str, *, pattern: re.Pattern[str] | None = None) -> str:
         value = self._document.get(key)

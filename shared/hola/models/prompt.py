@@ -53,22 +53,48 @@ def render_chat(family: Family, messages: Sequence[ChatMessage]) -> str:
         raise ArtifactInvalid(f"the chat template of {family.name} failed: {error}") from error
 
 
+def render_turns(path: Path, turns: Sequence[tuple[str, str]]) -> str:
+    """Text of a whole conversation of (role, content) with the template of a model directory.
+
+    As a model sees it in training: the last answer included and ended. A directory without a
+    template gets the contents one after another, lines apart. Raises ArtifactInvalid.
+    """
+    config = _tokenizer_config(path)
+    if not config.get("chat_template") and not (path / _TEMPLATE_FILE).is_file():
+        return "\n".join(content for _, content in turns)
+    template, specials = _load(path)
+    messages = [{"role": role, "content": content} for role, content in turns]
+    try:
+        return template.render(messages=messages, add_generation_prompt=False, **specials)
+    except Exception as error:  # a template is foreign code and may raise anything
+        raise ArtifactInvalid(f"the chat template of {path.name} failed: {error}") from error
+
+
 @lru_cache(maxsize=16)
 def _load(path: Path) -> tuple[Template, dict[str, str]]:
     """Compiled template of a tier's directory, and its special tokens by name."""
     config = _tokenizer_config(path)
     source = _template_source(path, config)
+    try:
+        template = compiled(source)
+    except ArtifactInvalid as error:
+        raise ArtifactInvalid(f"chat template of {path.name}: {error.message}") from error
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    return template, {name: _token_text(config.get(name)) for name in names}
+
+
+@lru_cache(maxsize=32)
+def compiled(source: str) -> Template:
+    """A template in the sandbox. Raises ArtifactInvalid on a malformed one."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = _refuse
     environment.filters["tojson"] = _to_json
     try:
-        template = environment.from_string(source)
+        return environment.from_string(source)
     except TemplateError as error:
-        raise ArtifactInvalid(f"{path.name}: malformed chat template: {error}") from error
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    return template, {name: _token_text(config.get(name)) for name in names}
+        raise ArtifactInvalid(f"malformed: {error}") from error
 
 
 def _tokenizer_config(path: Path) -> dict[str, Any]:

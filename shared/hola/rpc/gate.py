@@ -20,7 +20,9 @@ from hola.telemetry import bind_ids
 Context = grpc.aio.ServicerContext[Any, Any]
 
 # Clients call these; the other services are called by our own processes only.
-_FRONT_DOORS = frozenset({"hola.v1.RouterService", "hola.v1.DrafterService"})
+_FRONT_DOORS = frozenset(
+    {"hola.v1.RouterService", "hola.v1.DrafterService", "hola.v1.RetrievalService"}
+)
 _OPEN = f"/{HEALTH_NAME}/"
 _RETRY_MS = 1000
 

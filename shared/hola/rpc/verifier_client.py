@@ -9,8 +9,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from hola.checking import Checked, CheckRequest
 from hola.config import Settings
 from hola.convert import (
+    check_request_to_pb,
+    checked_from_pb,
     verifier_info_from_pb,
     verifier_request_to_pb,
     verifier_response_from_pb,
@@ -40,7 +43,10 @@ _LONGEST_LOOK_S = 0.05
 
 
 class GrpcVerifier:
-    """VerifierPort on one channel to `address`; all links share it. Use from one event loop."""
+    """VerifierPort and AnswerCheck on one channel to `address`, which all links share.
+
+    Use from one event loop.
+    """
 
     def __init__(self, address: str, settings: Settings, *, server_name: str = "") -> None:
         """Connects when first used. Raises ConfigError on a malformed address.
@@ -65,10 +71,18 @@ class GrpcVerifier:
         `timeout_s` bounds connecting and asking (HOLA_CONNECT_TIMEOUT_S and HOLA_RPC_TIMEOUT_S if
         None).
         """
+        message = verifier_pb2.VerifierServiceInfoRequest()
+        return verifier_info_from_pb(await self._unary("Info", message, timeout_s))
+
+    async def check(self, request: CheckRequest) -> Checked:
+        """As AnswerCheck; waits for HOLA_RPC_TIMEOUT_S at most. Raises BadAnswer besides."""
+        return checked_from_pb(await self._unary("Check", check_request_to_pb(request), None))
+
+    async def _unary(self, method: str, message: Any, timeout_s: float | None) -> Any:
         stub = verifier_pb2_grpc.VerifierServiceStub(await self._connected(timeout_s))
         try:
-            answer = await stub.Info(
-                verifier_pb2.VerifierServiceInfoRequest(),
+            answer = await getattr(stub, method)(
+                message,
                 timeout=timeout_s or self._settings.rpc_timeout_s,
                 metadata=call_metadata(),
             )
@@ -77,8 +91,8 @@ class GrpcVerifier:
         except asyncio.CancelledError:
             raise _cut(self._unavailable("the channel was closed")) from None
         if answer is None:
-            raise BadAnswer(f"verifier {self._address} answered Info with no message")
-        return verifier_info_from_pb(answer)
+            raise BadAnswer(f"verifier {self._address} answered {method} with no message")
+        return answer
 
     async def connect(
         self,
@@ -124,7 +138,7 @@ class GrpcVerifier:
                 self._address,
                 self._settings,
                 service=_SERVICE,
-                idempotent=("Info",),
+                idempotent=("Info", "Check"),
                 server_name=self._server_name,
             )
         timeout_s = timeout_s or self._settings.connect_timeout_s

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from hola.checking import Checked, CheckRequest
 from hola.config import Settings
 from hola.errors import (
     EngineFailure,
     HolaError,
+    InvalidRequest,
     MemoryBudgetExceeded,
     SessionLost,
     TokenizerMismatch,
@@ -23,12 +26,14 @@ from hola.rpc.pool_link import PoolLink
 from hola.rpc.pool_memory import Trouble
 from hola.rpc.retry_budget import RetryBudget
 from hola.rpc.verifier_choice import order
+from hola.rpc.verifier_client import GrpcVerifier
 from hola.rpc.verifier_roster import Roster
 from hola.rpc.verifier_sources import source_of
 from hola.telemetry import Metrics, get_logger
 from hola.types import Verdict, VerifierInfo, VerifierResponse
 
 log = get_logger(__name__)
+A = TypeVar("A")
 
 # Others' trials may close a breaker before its pause is over.
 _BREAKER_LOOK_S = 0.1
@@ -37,7 +42,7 @@ _ITS_OWN = (EngineFailure, UnknownModel, TokenizerMismatch, MemoryBudgetExceeded
 
 
 class VerifierPool:
-    """VerifierPort on all addresses that `spec` names. Use from one event loop.
+    """VerifierPort and AnswerCheck on all addresses that `spec` names. Use from one event loop.
 
     A link ends with SessionLost (or a kind) when its verifier died, fell silent, moved its
     sessions or answered wrongly: whoever holds it opens the session again, and `connect` picks
@@ -75,12 +80,21 @@ class VerifierPool:
 
     async def info(self) -> VerifierInfo:
         """What the first verifier that answers says of itself. Raises VerifierUnavailable."""
+        return await self._first(lambda client: client.info())
+
+    async def check(self, request: CheckRequest) -> Checked:
+        """As AnswerCheck: of the first verifier that answers."""
+        return await self._first(lambda client: client.check(request))
+
+    async def _first(self, ask: Callable[[GrpcVerifier], Awaitable[A]]) -> A:
         await self._roster.ready()
         trouble: HolaError | None = None
         members = [self._roster.members[address] for address in self._order("", "")]
         for member in members:
             try:
-                return await member.client.info()
+                return await ask(member.client)
+            except InvalidRequest:
+                raise  # no other one would take it
             except HolaError as error:
                 trouble = error
         raise trouble or self._nobody()

@@ -366,6 +366,7 @@ class DrafterSession:
             fingerprint=self.fingerprint,
             exactness=exactness,
             prompt_tokens=len(self.prompt),
+            plan=self.job.plan,
         )
         return [Emit(self.started)]
 

@@ -40,11 +40,16 @@ class Lookup:
     """Proposes what followed the latest occurrence of the longest n-gram that ends the prefix.
 
     The index maps each n-gram to the position after its latest occurrence, and each position
-    remembers what it replaced there, so that rolling back is undoing.
+    remembers what it replaced there, so that rolling back is undoing. `texts` are more to copy
+    from, most wanted first, where the prefix itself has no n-gram of that size.
     """
 
-    def __init__(self, *, longest: int = 4, shortest: int = 2) -> None:
+    def __init__(
+        self, texts: Sequence[Sequence[int]] = (), *, longest: int = 4, shortest: int = 2
+    ) -> None:
         self._sizes = range(longest, shortest - 1, -1)
+        self._texts = [tuple(text) for text in texts]
+        self._in_texts = _places(self._texts, self._sizes)
         self._tokens: list[int] = []
         self._follows: dict[tuple[int, ...], int] = {}
         self._replaced: list[list[int | None]] = []
@@ -63,13 +68,19 @@ class Lookup:
         for token in sequence[holds:]:
             self._append(token)
         for size in self._sizes if k > 0 else ():
-            start = self._follows.get(tuple(sequence[-size:]))
+            gram = tuple(sequence[-size:])
+            start = self._follows.get(gram)
             if start is not None:
                 return self._continuation(start, k)
+            if gram in self._in_texts:
+                text, start = self._in_texts[gram]
+                return _looked_up(self._texts[text][start : start + k])
         return _NOTHING
 
     def close(self) -> None:
-        """Forget the index. Idempotent."""
+        """Forget the index and the texts. Idempotent."""
+        self._texts.clear()
+        self._in_texts.clear()
         self._tokens.clear()
         self._follows.clear()
         self._replaced.clear()
@@ -102,7 +113,24 @@ class Lookup:
         period = len(self._tokens) - start
         while len(tokens) < k:
             tokens.append(tokens[-period])
-        return Proposal(tokens=tuple(tokens), tiers=(LOOKUP,) * k, entropies=(math.inf,) * k)
+        return _looked_up(tuple(tokens))
+
+
+def _places(
+    texts: Sequence[tuple[int, ...]], sizes: Sequence[int]
+) -> dict[tuple[int, ...], tuple[int, int]]:
+    """Where each n-gram that something follows first ends: the text, and the position after it."""
+    places: dict[tuple[int, ...], tuple[int, int]] = {}
+    for index, text in enumerate(texts):
+        for size in sizes:
+            for at in range(size, len(text)):
+                places.setdefault(text[at - size : at], (index, at))
+    return places
+
+
+def _looked_up(tokens: tuple[int, ...]) -> Proposal:
+    size = len(tokens)
+    return Proposal(tokens=tokens, tiers=(LOOKUP,) * size, entropies=(math.inf,) * size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,13 +294,14 @@ def build_ladder(
     params: SamplingParams,
     *,
     lookup: bool = True,
+    lookup_texts: Sequence[Sequence[int]] = (),
     entropy_threshold: float = math.inf,
 ) -> Proposer | None:
     """Cascade(Cascade(Lookup(), tiers[0]), tiers[1])...; None when there is no tier at all.
 
     The ladder owns the tiers' engine sessions from now on (`close` frees them).
     """
-    ladder: Proposer | None = Lookup() if lookup else None
+    ladder: Proposer | None = Lookup(lookup_texts) if lookup else None
     for tier in tiers:
         ladder = Cascade(
             ladder,

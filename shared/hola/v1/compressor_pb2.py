@@ -24,27 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18hola/v1/compressor.proto\x12\x07hola.v1\"U\n\x10SubmitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\"#\n\x11SubmitJobResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"C\n\x10WatchJobResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x01\"%\n\x14ListArtifactsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"O\n\x0c\x41rtifactInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"A\n\x15ListArtifactsResponse\x12(\n\tartifacts\x18\x01 \x03(\x0b\x32\x15.hola.v1.ArtifactInfo2\xea\x01\n\x11\x43ompressorService\x12\x42\n\tSubmitJob\x12\x19.hola.v1.SubmitJobRequest\x1a\x1a.hola.v1.SubmitJobResponse\x12\x41\n\x08WatchJob\x12\x18.hola.v1.WatchJobRequest\x1a\x19.hola.v1.WatchJobResponse0\x01\x12N\n\rListArtifacts\x12\x1d.hola.v1.ListArtifactsRequest\x1a\x1e.hola.v1.ListArtifactsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18hola/v1/compressor.proto\x12\x07hola.v1\"\xbf\x01\n\x10SubmitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x11\n\tplan_json\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x06 \x01(\x0c\x12\x1c\n\x14\x63\x61libration_is_jsonl\x18\x07 \x01(\x08\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x14\n\x0cpublish_tier\x18\t \x01(\t\"e\n\x11SubmitJobResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x03 \x01(\x04\x12\x16\n\x0esmallest_bytes\x18\x04 \x01(\x04\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x90\x01\n\nJobFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x31\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32 .hola.v1.JobFailure.DetailsEntry\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9e\x02\n\x10WatchJobResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12 \n\x05state\x18\x04 \x01(\x0e\x32\x11.hola.v1.JobState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\x05\x65ta_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06worker\x18\x07 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\r\x12$\n\x07\x66\x61ilure\x18\t \x01(\x0b\x32\x13.hola.v1.JobFailure\x12\'\n\x08\x61rtifact\x18\n \x01(\x0b\x32\x15.hola.v1.ArtifactInfo\x12\x17\n\x0fupdated_unix_ms\x18\x0b \x01(\x04\x42\x08\n\x06_eta_s\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"&\n\x11\x43\x61ncelJobResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"%\n\x14ListArtifactsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xb1\x01\n\x0c\x41rtifactInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04tier\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x15\n\rsource_sha256\x18\x07 \x01(\t\x12\x0f\n\x07license\x18\x08 \x01(\t\x12\x12\n\nhas_report\x18\t \x01(\x08\"A\n\x15ListArtifactsResponse\x12(\n\tartifacts\x18\x01 \x03(\x0b\x32\x15.hola.v1.ArtifactInfo\"/\n\x10GetReportRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04tier\x18\x02 \x01(\t\"Q\n\x11GetReportResponse\x12\'\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x15.hola.v1.ArtifactInfo\x12\x13\n\x0breport_json\x18\x02 \x01(\t*\x95\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x12\n\x0eJOB_STATE_DONE\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xf2\x02\n\x11\x43ompressorService\x12\x42\n\tSubmitJob\x12\x19.hola.v1.SubmitJobRequest\x1a\x1a.hola.v1.SubmitJobResponse\x12\x41\n\x08WatchJob\x12\x18.hola.v1.WatchJobRequest\x1a\x19.hola.v1.WatchJobResponse0\x01\x12\x42\n\tCancelJob\x12\x19.hola.v1.CancelJobRequest\x1a\x1a.hola.v1.CancelJobResponse\x12N\n\rListArtifacts\x12\x1d.hola.v1.ListArtifactsRequest\x1a\x1e.hola.v1.ListArtifactsResponse\x12\x42\n\tGetReport\x12\x19.hola.v1.GetReportRequest\x1a\x1a.hola.v1.GetReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hola.v1.compressor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBMITJOBREQUEST']._serialized_start=37
-  _globals['_SUBMITJOBREQUEST']._serialized_end=122
-  _globals['_SUBMITJOBRESPONSE']._serialized_start=124
-  _globals['_SUBMITJOBRESPONSE']._serialized_end=159
-  _globals['_WATCHJOBREQUEST']._serialized_start=161
-  _globals['_WATCHJOBREQUEST']._serialized_end=194
-  _globals['_WATCHJOBRESPONSE']._serialized_start=196
-  _globals['_WATCHJOBRESPONSE']._serialized_end=263
-  _globals['_LISTARTIFACTSREQUEST']._serialized_start=265
-  _globals['_LISTARTIFACTSREQUEST']._serialized_end=302
-  _globals['_ARTIFACTINFO']._serialized_start=304
-  _globals['_ARTIFACTINFO']._serialized_end=383
-  _globals['_LISTARTIFACTSRESPONSE']._serialized_start=385
-  _globals['_LISTARTIFACTSRESPONSE']._serialized_end=450
-  _globals['_COMPRESSORSERVICE']._serialized_start=453
-  _globals['_COMPRESSORSERVICE']._serialized_end=687
+  _globals['_JOBFAILURE_DETAILSENTRY']._loaded_options = None
+  _globals['_JOBFAILURE_DETAILSENTRY']._serialized_options = b'8\001'
+  _globals['_JOBSTATE']._serialized_start=1300
+  _globals['_JOBSTATE']._serialized_end=1449
+  _globals['_SUBMITJOBREQUEST']._serialized_start=38
+  _globals['_SUBMITJOBREQUEST']._serialized_end=229
+  _globals['_SUBMITJOBRESPONSE']._serialized_start=231
+  _globals['_SUBMITJOBRESPONSE']._serialized_end=332
+  _globals['_WATCHJOBREQUEST']._serialized_start=334
+  _globals['_WATCHJOBREQUEST']._serialized_end=367
+  _globals['_JOBFAILURE']._serialized_start=370
+  _globals['_JOBFAILURE']._serialized_end=514
+  _globals['_JOBFAILURE_DETAILSENTRY']._serialized_start=468
+  _globals['_JOBFAILURE_DETAILSENTRY']._serialized_end=514
+  _globals['_WATCHJOBRESPONSE']._serialized_start=517
+  _globals['_WATCHJOBRESPONSE']._serialized_end=803
+  _globals['_CANCELJOBREQUEST']._serialized_start=805
+  _globals['_CANCELJOBREQUEST']._serialized_end=839
+  _globals['_CANCELJOBRESPONSE']._serialized_start=841
+  _globals['_CANCELJOBRESPONSE']._serialized_end=879
+  _globals['_LISTARTIFACTSREQUEST']._serialized_start=881
+  _globals['_LISTARTIFACTSREQUEST']._serialized_end=918
+  _globals['_ARTIFACTINFO']._serialized_start=921
+  _globals['_ARTIFACTINFO']._serialized_end=1098
+  _globals['_LISTARTIFACTSRESPONSE']._serialized_start=1100
+  _globals['_LISTARTIFACTSRESPONSE']._serialized_end=1165
+  _globals['_GETREPORTREQUEST']._serialized_start=1167
+  _globals['_GETREPORTREQUEST']._serialized_end=1214
+  _globals['_GETREPORTRESPONSE']._serialized_start=1216
+  _globals['_GETREPORTRESPONSE']._serialized_end=1297
+  _globals['_COMPRESSORSERVICE']._serialized_start=1452
+  _globals['_COMPRESSORSERVICE']._serialized_end=1822
 # @@protoc_insertion_point(module_scope)

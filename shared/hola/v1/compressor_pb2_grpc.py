@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CompressorServiceStub(object):
-    """Model compression jobs. Every call answers UNIMPLEMENTED until the passes exist.
+    """Model compression jobs, and the artifacts they made. Only services, and clients of the tenants in
+    HOLA_COMPRESS_TENANTS, may call it; where nobody is authenticated, everybody may.
     """
 
     def __init__(self, channel):
@@ -45,26 +46,49 @@ class CompressorServiceStub(object):
                 request_serializer=hola_dot_v1_dot_compressor__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=hola_dot_v1_dot_compressor__pb2.WatchJobResponse.FromString,
                 _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/hola.v1.CompressorService/CancelJob',
+                request_serializer=hola_dot_v1_dot_compressor__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=hola_dot_v1_dot_compressor__pb2.CancelJobResponse.FromString,
+                _registered_method=True)
         self.ListArtifacts = channel.unary_unary(
                 '/hola.v1.CompressorService/ListArtifacts',
                 request_serializer=hola_dot_v1_dot_compressor__pb2.ListArtifactsRequest.SerializeToString,
                 response_deserializer=hola_dot_v1_dot_compressor__pb2.ListArtifactsResponse.FromString,
                 _registered_method=True)
+        self.GetReport = channel.unary_unary(
+                '/hola.v1.CompressorService/GetReport',
+                request_serializer=hola_dot_v1_dot_compressor__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=hola_dot_v1_dot_compressor__pb2.GetReportResponse.FromString,
+                _registered_method=True)
 
 
 class CompressorServiceServicer(object):
-    """Model compression jobs. Every call answers UNIMPLEMENTED until the passes exist.
+    """Model compression jobs, and the artifacts they made. Only services, and clients of the tenants in
+    HOLA_COMPRESS_TENANTS, may call it; where nobody is authenticated, everybody may.
     """
 
     def SubmitJob(self, request, context):
-        """Queues a job.
+        """Checks a job, predicts what it needs and queues it. INVALID_ARGUMENT: the plan, or a budget below
+        what is possible (details: smallest_bytes). NOT_FOUND: no such model. FAILED_PRECONDITION: no
+        checkpoint, pickled weights, an unknown architecture. DATA_LOSS: a shard that is not whole.
+        RESOURCE_EXHAUSTED: memory, disk or queue (details: needed_bytes, available_bytes).
+        ALREADY_EXISTS: the job's id is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams a job's progress until it ends.
+        """Streams a job's progress until it ends; may be called again at any time. The last message has an
+        ended state; a failed job ends the call with the status of its failure as well.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelJob(self, request, context):
+        """Ends a job, waiting or running.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +96,13 @@ class CompressorServiceServicer(object):
 
     def ListArtifacts(self, request, context):
         """Artifacts in the model store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReport(self, request, context):
+        """The report of a compressed artifact. NOT_FOUND: no such model, tier or report.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,10 +121,20 @@ def add_CompressorServiceServicer_to_server(servicer, server):
                     request_deserializer=hola_dot_v1_dot_compressor__pb2.WatchJobRequest.FromString,
                     response_serializer=hola_dot_v1_dot_compressor__pb2.WatchJobResponse.SerializeToString,
             ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=hola_dot_v1_dot_compressor__pb2.CancelJobRequest.FromString,
+                    response_serializer=hola_dot_v1_dot_compressor__pb2.CancelJobResponse.SerializeToString,
+            ),
             'ListArtifacts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListArtifacts,
                     request_deserializer=hola_dot_v1_dot_compressor__pb2.ListArtifactsRequest.FromString,
                     response_serializer=hola_dot_v1_dot_compressor__pb2.ListArtifactsResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=hola_dot_v1_dot_compressor__pb2.GetReportRequest.FromString,
+                    response_serializer=hola_dot_v1_dot_compressor__pb2.GetReportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -104,7 +145,8 @@ def add_CompressorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CompressorService(object):
-    """Model compression jobs. Every call answers UNIMPLEMENTED until the passes exist.
+    """Model compression jobs, and the artifacts they made. Only services, and clients of the tenants in
+    HOLA_COMPRESS_TENANTS, may call it; where nobody is authenticated, everybody may.
     """
 
     @staticmethod
@@ -162,6 +204,33 @@ class CompressorService(object):
             _registered_method=True)
 
     @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hola.v1.CompressorService/CancelJob',
+            hola_dot_v1_dot_compressor__pb2.CancelJobRequest.SerializeToString,
+            hola_dot_v1_dot_compressor__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListArtifacts(request,
             target,
             options=(),
@@ -178,6 +247,33 @@ class CompressorService(object):
             '/hola.v1.CompressorService/ListArtifacts',
             hola_dot_v1_dot_compressor__pb2.ListArtifactsRequest.SerializeToString,
             hola_dot_v1_dot_compressor__pb2.ListArtifactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hola.v1.CompressorService/GetReport',
+            hola_dot_v1_dot_compressor__pb2.GetReportRequest.SerializeToString,
+            hola_dot_v1_dot_compressor__pb2.GetReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

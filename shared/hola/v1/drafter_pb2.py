@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from hola.v1 import common_pb2 as hola_dot_v1_dot_common__pb2
+from hola.v1 import plan_pb2 as hola_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15hola/v1/drafter.proto\x12\x07hola.v1\x1a\x14hola/v1/common.proto\"\x92\x02\n\x0bGenerateJob\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x04 \x03(\r\x12)\n\x08sampling\x18\x05 \x01(\x0b\x32\x17.hola.v1.SamplingParams\x12/\n\x0bspeculation\x18\x06 \x01(\x0b\x32\x1a.hola.v1.SpeculationParams\x12\x18\n\x10\x61\x63\x63\x65pted_unix_ns\x18\x07 \x01(\x04\x12\x18\n\x10\x64\x65\x61\x64line_unix_ns\x18\x08 \x01(\x04\x12\x0e\n\x06tenant\x18\t \x01(\t\x12\x16\n\x0erequest_digest\x18\n \x01(\t\"B\n\x1d\x44rafterServiceGenerateRequest\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.hola.v1.GenerateJob\"\x8e\x01\n\x07Started\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05tiers\x18\x03 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12%\n\texactness\x18\x05 \x01(\x0e\x32\x12.hola.v1.Exactness\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\"?\n\x06Tokens\x12\x10\n\x08position\x18\x01 \x01(\r\x12#\n\x06tokens\x18\x02 \x03(\x0b\x32\x13.hola.v1.TokenEvent\"3\n\nCorrection\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"\x9d\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tgrpc_code\x18\x03 \x01(\r\x12.\n\x07\x64\x65tails\x18\x04 \x03(\x0b\x32\x1d.hola.v1.Failure.DetailsEntry\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd4\x01\n\rGenerateEvent\x12#\n\x07started\x18\x01 \x01(\x0b\x32\x10.hola.v1.StartedH\x00\x12!\n\x06tokens\x18\x02 \x01(\x0b\x32\x0f.hola.v1.TokensH\x00\x12$\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x10.hola.v1.SummaryH\x00\x12\"\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x10.hola.v1.FailureH\x00\x12(\n\tcorrected\x18\x05 \x01(\x0b\x32\x13.hola.v1.CorrectionH\x00\x42\x07\n\x05\x65vent\"G\n\x1e\x44rafterServiceGenerateResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\"\x1b\n\x19\x44rafterServiceInfoRequest\"\x95\x01\n\x1a\x44rafterServiceInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05tiers\x18\x03 \x03(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x04 \x01(\t\x12\x10\n\x08verifier\x18\x05 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x06 \x01(\r2\xc0\x01\n\x0e\x44rafterService\x12]\n\x08Generate\x12&.hola.v1.DrafterServiceGenerateRequest\x1a\'.hola.v1.DrafterServiceGenerateResponse0\x01\x12O\n\x04Info\x12\".hola.v1.DrafterServiceInfoRequest\x1a#.hola.v1.DrafterServiceInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15hola/v1/drafter.proto\x12\x07hola.v1\x1a\x14hola/v1/common.proto\x1a\x12hola/v1/plan.proto\"\xc5\x02\n\x0bGenerateJob\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x04 \x03(\r\x12)\n\x08sampling\x18\x05 \x01(\x0b\x32\x17.hola.v1.SamplingParams\x12/\n\x0bspeculation\x18\x06 \x01(\x0b\x32\x1a.hola.v1.SpeculationParams\x12\x18\n\x10\x61\x63\x63\x65pted_unix_ns\x18\x07 \x01(\x04\x12\x18\n\x10\x64\x65\x61\x64line_unix_ns\x18\x08 \x01(\x04\x12\x0e\n\x06tenant\x18\t \x01(\t\x12\x16\n\x0erequest_digest\x18\n \x01(\t\x12\x1b\n\x04plan\x18\x0b \x01(\x0b\x32\r.hola.v1.Plan\x12\x14\n\x0clookup_texts\x18\x0c \x03(\t\"B\n\x1d\x44rafterServiceGenerateRequest\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.hola.v1.GenerateJob\"\xab\x01\n\x07Started\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05tiers\x18\x03 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12%\n\texactness\x18\x05 \x01(\x0e\x32\x12.hola.v1.Exactness\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x1b\n\x04plan\x18\x07 \x01(\x0b\x32\r.hola.v1.Plan\"?\n\x06Tokens\x12\x10\n\x08position\x18\x01 \x01(\r\x12#\n\x06tokens\x18\x02 \x03(\x0b\x32\x13.hola.v1.TokenEvent\"3\n\nCorrection\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\"\x9d\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tgrpc_code\x18\x03 \x01(\r\x12.\n\x07\x64\x65tails\x18\x04 \x03(\x0b\x32\x1d.hola.v1.Failure.DetailsEntry\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd4\x01\n\rGenerateEvent\x12#\n\x07started\x18\x01 \x01(\x0b\x32\x10.hola.v1.StartedH\x00\x12!\n\x06tokens\x18\x02 \x01(\x0b\x32\x0f.hola.v1.TokensH\x00\x12$\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x10.hola.v1.SummaryH\x00\x12\"\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x10.hola.v1.FailureH\x00\x12(\n\tcorrected\x18\x05 \x01(\x0b\x32\x13.hola.v1.CorrectionH\x00\x42\x07\n\x05\x65vent\"G\n\x1e\x44rafterServiceGenerateResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\"\x1b\n\x19\x44rafterServiceInfoRequest\"\x95\x01\n\x1a\x44rafterServiceInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05tiers\x18\x03 \x03(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x04 \x01(\t\x12\x10\n\x08verifier\x18\x05 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x06 \x01(\r2\xc0\x01\n\x0e\x44rafterService\x12]\n\x08Generate\x12&.hola.v1.DrafterServiceGenerateRequest\x1a\'.hola.v1.DrafterServiceGenerateResponse0\x01\x12O\n\x04Info\x12\".hola.v1.DrafterServiceInfoRequest\x1a#.hola.v1.DrafterServiceInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,28 +35,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FAILURE_DETAILSENTRY']._loaded_options = None
   _globals['_FAILURE_DETAILSENTRY']._serialized_options = b'8\001'
-  _globals['_GENERATEJOB']._serialized_start=57
-  _globals['_GENERATEJOB']._serialized_end=331
-  _globals['_DRAFTERSERVICEGENERATEREQUEST']._serialized_start=333
-  _globals['_DRAFTERSERVICEGENERATEREQUEST']._serialized_end=399
-  _globals['_STARTED']._serialized_start=402
-  _globals['_STARTED']._serialized_end=544
-  _globals['_TOKENS']._serialized_start=546
-  _globals['_TOKENS']._serialized_end=609
-  _globals['_CORRECTION']._serialized_start=611
-  _globals['_CORRECTION']._serialized_end=662
-  _globals['_FAILURE']._serialized_start=665
-  _globals['_FAILURE']._serialized_end=822
-  _globals['_FAILURE_DETAILSENTRY']._serialized_start=776
-  _globals['_FAILURE_DETAILSENTRY']._serialized_end=822
-  _globals['_GENERATEEVENT']._serialized_start=825
-  _globals['_GENERATEEVENT']._serialized_end=1037
-  _globals['_DRAFTERSERVICEGENERATERESPONSE']._serialized_start=1039
-  _globals['_DRAFTERSERVICEGENERATERESPONSE']._serialized_end=1110
-  _globals['_DRAFTERSERVICEINFOREQUEST']._serialized_start=1112
-  _globals['_DRAFTERSERVICEINFOREQUEST']._serialized_end=1139
-  _globals['_DRAFTERSERVICEINFORESPONSE']._serialized_start=1142
-  _globals['_DRAFTERSERVICEINFORESPONSE']._serialized_end=1291
-  _globals['_DRAFTERSERVICE']._serialized_start=1294
-  _globals['_DRAFTERSERVICE']._serialized_end=1486
+  _globals['_GENERATEJOB']._serialized_start=77
+  _globals['_GENERATEJOB']._serialized_end=402
+  _globals['_DRAFTERSERVICEGENERATEREQUEST']._serialized_start=404
+  _globals['_DRAFTERSERVICEGENERATEREQUEST']._serialized_end=470
+  _globals['_STARTED']._serialized_start=473
+  _globals['_STARTED']._serialized_end=644
+  _globals['_TOKENS']._serialized_start=646
+  _globals['_TOKENS']._serialized_end=709
+  _globals['_CORRECTION']._serialized_start=711
+  _globals['_CORRECTION']._serialized_end=762
+  _globals['_FAILURE']._serialized_start=765
+  _globals['_FAILURE']._serialized_end=922
+  _globals['_FAILURE_DETAILSENTRY']._serialized_start=876
+  _globals['_FAILURE_DETAILSENTRY']._serialized_end=922
+  _globals['_GENERATEEVENT']._serialized_start=925
+  _globals['_GENERATEEVENT']._serialized_end=1137
+  _globals['_DRAFTERSERVICEGENERATERESPONSE']._serialized_start=1139
+  _globals['_DRAFTERSERVICEGENERATERESPONSE']._serialized_end=1210
+  _globals['_DRAFTERSERVICEINFOREQUEST']._serialized_start=1212
+  _globals['_DRAFTERSERVICEINFOREQUEST']._serialized_end=1239
+  _globals['_DRAFTERSERVICEINFORESPONSE']._serialized_start=1242
+  _globals['_DRAFTERSERVICEINFORESPONSE']._serialized_end=1391
+  _globals['_DRAFTERSERVICE']._serialized_start=1394
+  _globals['_DRAFTERSERVICE']._serialized_end=1586
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from hola.v1 import common_pb2 as _common_pb2
+from hola.v1 import plan_pb2 as _plan_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -8,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateJob(_message.Message):
-    __slots__ = ("request_id", "model", "prompt", "prompt_token_ids", "sampling", "speculation", "accepted_unix_ns", "deadline_unix_ns", "tenant", "request_digest")
+    __slots__ = ("request_id", "model", "prompt", "prompt_token_ids", "sampling", "speculation", "accepted_unix_ns", "deadline_unix_ns", "tenant", "request_digest", "plan", "lookup_texts")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +20,8 @@ class GenerateJob(_message.Message):
     DEADLINE_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_TEXTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     prompt: str
@@ -29,7 +32,9 @@ class GenerateJob(_message.Message):
     deadline_unix_ns: int
     tenant: str
     request_digest: str
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParams, _Mapping]] = ..., accepted_unix_ns: _Optional[int] = ..., deadline_unix_ns: _Optional[int] = ..., tenant: _Optional[str] = ..., request_digest: _Optional[str] = ...) -> None: ...
+    plan: _plan_pb2.Plan
+    lookup_texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParams, _Mapping]] = ..., accepted_unix_ns: _Optional[int] = ..., deadline_unix_ns: _Optional[int] = ..., tenant: _Optional[str] = ..., request_digest: _Optional[str] = ..., plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ..., lookup_texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DrafterServiceGenerateRequest(_message.Message):
     __slots__ = ("job",)
@@ -38,20 +43,22 @@ class DrafterServiceGenerateRequest(_message.Message):
     def __init__(self, job: _Optional[_Union[GenerateJob, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("request_id", "model", "tiers", "fingerprint", "exactness", "prompt_tokens")
+    __slots__ = ("request_id", "model", "tiers", "fingerprint", "exactness", "prompt_tokens", "plan")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     EXACTNESS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     tiers: _containers.RepeatedScalarFieldContainer[str]
     fingerprint: str
     exactness: _common_pb2.Exactness
     prompt_tokens: int
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[_common_pb2.Exactness, str]] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
+    plan: _plan_pb2.Plan
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., tiers: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[_common_pb2.Exactness, str]] = ..., prompt_tokens: _Optional[int] = ..., plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ...) -> None: ...
 
 class Tokens(_message.Message):
     __slots__ = ("position", "tokens")

@@ -22,25 +22,35 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from hola.v1 import compressor_pb2 as hola_dot_v1_dot_compressor__pb2
 from hola.v1 import drafter_pb2 as hola_dot_v1_dot_drafter__pb2
+from hola.v1 import retrieval_pb2 as hola_dot_v1_dot_retrieval__pb2
 from hola.v1 import verifier_pb2 as hola_dot_v1_dot_verifier__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hola/v1/events.proto\x12\x07hola.v1\x1a\x15hola/v1/drafter.proto\x1a\x16hola/v1/verifier.proto\"V\n\x0bJobEnvelope\x12\x0f\n\x07version\x18\x01 \x01(\r\x12!\n\x03job\x18\x02 \x01(\x0b\x32\x14.hola.v1.GenerateJob\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\"V\n\x0cJournalEntry\x12\x0f\n\x07version\x18\x01 \x01(\r\x12%\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\x12\x0e\n\x06writer\x18\x03 \x01(\t\"f\n\x0eVerifierRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x32\n\x04info\x18\x03 \x01(\x0b\x32$.hola.v1.VerifierServiceInfoResponse\"M\n\rRegistryEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"3\n\x10\x43ompressionEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06job_id\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hola/v1/events.proto\x12\x07hola.v1\x1a\x18hola/v1/compressor.proto\x1a\x15hola/v1/drafter.proto\x1a\x17hola/v1/retrieval.proto\x1a\x16hola/v1/verifier.proto\"V\n\x0bJobEnvelope\x12\x0f\n\x07version\x18\x01 \x01(\r\x12!\n\x03job\x18\x02 \x01(\x0b\x32\x14.hola.v1.GenerateJob\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\"V\n\x0cJournalEntry\x12\x0f\n\x07version\x18\x01 \x01(\r\x12%\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\x12\x0e\n\x06writer\x18\x03 \x01(\t\"f\n\x0eVerifierRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x32\n\x04info\x18\x03 \x01(\x0b\x32$.hola.v1.VerifierServiceInfoResponse\"\x9d\x01\n\tIngestJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\'\n\x07options\x18\x03 \x01(\x0b\x32\x16.hola.v1.IngestOptions\x12\r\n\x05\x66iles\x18\x04 \x01(\r\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x19\n\x11submitted_unix_ms\x18\x07 \x01(\x04\"E\n\x11IngestJobEnvelope\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x1f\n\x03job\x18\x02 \x01(\x0b\x32\x12.hola.v1.IngestJob\"F\n\x0cIngestRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12%\n\x06report\x18\x02 \x01(\x0b\x32\x15.hola.v1.IngestReport\"M\n\rRegistryEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\xca\x01\n\x10\x43ompressionEvent\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\x11\n\tplan_json\x18\x06 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x07 \x01(\x0c\x12\x1c\n\x14\x63\x61libration_is_jsonl\x18\x08 \x01(\x08\x12\x0c\n\x04name\x18\t \x01(\t\x12\x14\n\x0cpublish_tier\x18\n \x01(\t\"O\n\x11\x43ompressionStatus\x12\x0f\n\x07version\x18\x01 \x01(\r\x12)\n\x06status\x18\x02 \x01(\x0b\x32\x19.hola.v1.WatchJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hola.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBENVELOPE']._serialized_start=80
-  _globals['_JOBENVELOPE']._serialized_end=166
-  _globals['_JOURNALENTRY']._serialized_start=168
-  _globals['_JOURNALENTRY']._serialized_end=254
-  _globals['_VERIFIERRECORD']._serialized_start=256
-  _globals['_VERIFIERRECORD']._serialized_end=358
-  _globals['_REGISTRYEVENT']._serialized_start=360
-  _globals['_REGISTRYEVENT']._serialized_end=437
-  _globals['_COMPRESSIONEVENT']._serialized_start=439
-  _globals['_COMPRESSIONEVENT']._serialized_end=490
+  _globals['_JOBENVELOPE']._serialized_start=131
+  _globals['_JOBENVELOPE']._serialized_end=217
+  _globals['_JOURNALENTRY']._serialized_start=219
+  _globals['_JOURNALENTRY']._serialized_end=305
+  _globals['_VERIFIERRECORD']._serialized_start=307
+  _globals['_VERIFIERRECORD']._serialized_end=409
+  _globals['_INGESTJOB']._serialized_start=412
+  _globals['_INGESTJOB']._serialized_end=569
+  _globals['_INGESTJOBENVELOPE']._serialized_start=571
+  _globals['_INGESTJOBENVELOPE']._serialized_end=640
+  _globals['_INGESTRECORD']._serialized_start=642
+  _globals['_INGESTRECORD']._serialized_end=712
+  _globals['_REGISTRYEVENT']._serialized_start=714
+  _globals['_REGISTRYEVENT']._serialized_end=791
+  _globals['_COMPRESSIONEVENT']._serialized_start=794
+  _globals['_COMPRESSIONEVENT']._serialized_end=996
+  _globals['_COMPRESSIONSTATUS']._serialized_start=998
+  _globals['_COMPRESSIONSTATUS']._serialized_end=1077
 # @@protoc_insertion_point(module_scope)

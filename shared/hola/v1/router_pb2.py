@@ -24,37 +24,36 @@ _sym_db = _symbol_database.Default()
 
 from hola.v1 import common_pb2 as hola_dot_v1_dot_common__pb2
 from hola.v1 import drafter_pb2 as hola_dot_v1_dot_drafter__pb2
+from hola.v1 import plan_pb2 as hola_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hola/v1/router.proto\x12\x07hola.v1\x1a\x14hola/v1/common.proto\x1a\x15hola/v1/drafter.proto\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xee\x01\n\x1cRouterServiceGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12&\n\x08messages\x18\x04 \x03(\x0b\x32\x14.hola.v1.ChatMessage\x12)\n\x08sampling\x18\x05 \x01(\x0b\x32\x17.hola.v1.SamplingParams\x12/\n\x0bspeculation\x18\x06 \x01(\x0b\x32\x1a.hola.v1.SpeculationParams\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\"v\n\x1dRouterServiceGenerateResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\x12.\n\x0eretrieval_plan\x18\x02 \x01(\x0e\x32\x16.hola.v1.RetrievalPlan\"B\n\x1aRouterServiceResumeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\r\"D\n\x1bRouterServiceResumeResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\"0\n\x1aRouterServiceCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"0\n\x1bRouterServiceCancelResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"\x1a\n\x18RouterServiceInfoRequest\"@\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05tiers\x18\x02 \x03(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\"\x8a\x02\n\x19RouterServiceInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\"\n\x06models\x18\x02 \x03(\x0b\x32\x12.hola.v1.ModelInfo\x12\x15\n\rdefault_model\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x04 \x01(\r\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x13\n\x0bqueue_limit\x18\x06 \x01(\r\x12\x17\n\x0ftenant_requests\x18\x07 \x01(\r\x12\x14\n\x0ctenant_limit\x18\x08 \x01(\r\x12\x19\n\x11tenant_rate_per_s\x18\t \x01(\x01\x12\x14\n\x0ctenant_burst\x18\n \x01(\r*H\n\rRetrievalPlan\x12\x1e\n\x1aRETRIEVAL_PLAN_UNSPECIFIED\x10\x00\x12\x17\n\x13RETRIEVAL_PLAN_NONE\x10\x01\x32\xe7\x02\n\rRouterService\x12[\n\x08Generate\x12%.hola.v1.RouterServiceGenerateRequest\x1a&.hola.v1.RouterServiceGenerateResponse0\x01\x12U\n\x06Resume\x12#.hola.v1.RouterServiceResumeRequest\x1a$.hola.v1.RouterServiceResumeResponse0\x01\x12S\n\x06\x43\x61ncel\x12#.hola.v1.RouterServiceCancelRequest\x1a$.hola.v1.RouterServiceCancelResponse\x12M\n\x04Info\x12!.hola.v1.RouterServiceInfoRequest\x1a\".hola.v1.RouterServiceInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hola/v1/router.proto\x12\x07hola.v1\x1a\x14hola/v1/common.proto\x1a\x15hola/v1/drafter.proto\x1a\x12hola/v1/plan.proto\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x9b\x02\n\x1cRouterServiceGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12&\n\x08messages\x18\x04 \x03(\x0b\x32\x14.hola.v1.ChatMessage\x12)\n\x08sampling\x18\x05 \x01(\x0b\x32\x17.hola.v1.SamplingParams\x12/\n\x0bspeculation\x18\x06 \x01(\x0b\x32\x1a.hola.v1.SpeculationParams\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\t\x12+\n\tretrieval\x18\x08 \x01(\x0b\x32\x18.hola.v1.RetrievalParams\"v\n\x1dRouterServiceGenerateResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\x12.\n\x0eretrieval_plan\x18\x02 \x01(\x0e\x32\x16.hola.v1.RetrievalPlan\"B\n\x1aRouterServiceResumeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\r\"D\n\x1bRouterServiceResumeResponse\x12%\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.hola.v1.GenerateEvent\"0\n\x1aRouterServiceCancelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"0\n\x1bRouterServiceCancelResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"\x1a\n\x18RouterServiceInfoRequest\"@\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05tiers\x18\x02 \x03(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\"\x8a\x02\n\x19RouterServiceInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\"\n\x06models\x18\x02 \x03(\x0b\x32\x12.hola.v1.ModelInfo\x12\x15\n\rdefault_model\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x04 \x01(\r\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x13\n\x0bqueue_limit\x18\x06 \x01(\r\x12\x17\n\x0ftenant_requests\x18\x07 \x01(\r\x12\x14\n\x0ctenant_limit\x18\x08 \x01(\r\x12\x19\n\x11tenant_rate_per_s\x18\t \x01(\x01\x12\x14\n\x0ctenant_burst\x18\n \x01(\r2\xe7\x02\n\rRouterService\x12[\n\x08Generate\x12%.hola.v1.RouterServiceGenerateRequest\x1a&.hola.v1.RouterServiceGenerateResponse0\x01\x12U\n\x06Resume\x12#.hola.v1.RouterServiceResumeRequest\x1a$.hola.v1.RouterServiceResumeResponse0\x01\x12S\n\x06\x43\x61ncel\x12#.hola.v1.RouterServiceCancelRequest\x1a$.hola.v1.RouterServiceCancelResponse\x12M\n\x04Info\x12!.hola.v1.RouterServiceInfoRequest\x1a\".hola.v1.RouterServiceInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hola.v1.router_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RETRIEVALPLAN']._serialized_start=1086
-  _globals['_RETRIEVALPLAN']._serialized_end=1158
-  _globals['_CHATMESSAGE']._serialized_start=78
-  _globals['_CHATMESSAGE']._serialized_end=122
-  _globals['_ROUTERSERVICEGENERATEREQUEST']._serialized_start=125
-  _globals['_ROUTERSERVICEGENERATEREQUEST']._serialized_end=363
-  _globals['_ROUTERSERVICEGENERATERESPONSE']._serialized_start=365
-  _globals['_ROUTERSERVICEGENERATERESPONSE']._serialized_end=483
-  _globals['_ROUTERSERVICERESUMEREQUEST']._serialized_start=485
-  _globals['_ROUTERSERVICERESUMEREQUEST']._serialized_end=551
-  _globals['_ROUTERSERVICERESUMERESPONSE']._serialized_start=553
-  _globals['_ROUTERSERVICERESUMERESPONSE']._serialized_end=621
-  _globals['_ROUTERSERVICECANCELREQUEST']._serialized_start=623
-  _globals['_ROUTERSERVICECANCELREQUEST']._serialized_end=671
-  _globals['_ROUTERSERVICECANCELRESPONSE']._serialized_start=673
-  _globals['_ROUTERSERVICECANCELRESPONSE']._serialized_end=721
-  _globals['_ROUTERSERVICEINFOREQUEST']._serialized_start=723
-  _globals['_ROUTERSERVICEINFOREQUEST']._serialized_end=749
-  _globals['_MODELINFO']._serialized_start=751
-  _globals['_MODELINFO']._serialized_end=815
-  _globals['_ROUTERSERVICEINFORESPONSE']._serialized_start=818
-  _globals['_ROUTERSERVICEINFORESPONSE']._serialized_end=1084
-  _globals['_ROUTERSERVICE']._serialized_start=1161
-  _globals['_ROUTERSERVICE']._serialized_end=1520
+  _globals['_CHATMESSAGE']._serialized_start=98
+  _globals['_CHATMESSAGE']._serialized_end=142
+  _globals['_ROUTERSERVICEGENERATEREQUEST']._serialized_start=145
+  _globals['_ROUTERSERVICEGENERATEREQUEST']._serialized_end=428
+  _globals['_ROUTERSERVICEGENERATERESPONSE']._serialized_start=430
+  _globals['_ROUTERSERVICEGENERATERESPONSE']._serialized_end=548
+  _globals['_ROUTERSERVICERESUMEREQUEST']._serialized_start=550
+  _globals['_ROUTERSERVICERESUMEREQUEST']._serialized_end=616
+  _globals['_ROUTERSERVICERESUMERESPONSE']._serialized_start=618
+  _globals['_ROUTERSERVICERESUMERESPONSE']._serialized_end=686
+  _globals['_ROUTERSERVICECANCELREQUEST']._serialized_start=688
+  _globals['_ROUTERSERVICECANCELREQUEST']._serialized_end=736
+  _globals['_ROUTERSERVICECANCELRESPONSE']._serialized_start=738
+  _globals['_ROUTERSERVICECANCELRESPONSE']._serialized_end=786
+  _globals['_ROUTERSERVICEINFOREQUEST']._serialized_start=788
+  _globals['_ROUTERSERVICEINFOREQUEST']._serialized_end=814
+  _globals['_MODELINFO']._serialized_start=816
+  _globals['_MODELINFO']._serialized_end=880
+  _globals['_ROUTERSERVICEINFORESPONSE']._serialized_start=883
+  _globals['_ROUTERSERVICEINFORESPONSE']._serialized_end=1149
+  _globals['_ROUTERSERVICE']._serialized_start=1152
+  _globals['_ROUTERSERVICE']._serialized_end=1511
 # @@protoc_insertion_point(module_scope)

@@ -1,20 +1,13 @@
 from hola.v1 import common_pb2 as _common_pb2
 from hola.v1 import drafter_pb2 as _drafter_pb2
+from hola.v1 import plan_pb2 as _plan_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class RetrievalPlan(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    RETRIEVAL_PLAN_UNSPECIFIED: _ClassVar[RetrievalPlan]
-    RETRIEVAL_PLAN_NONE: _ClassVar[RetrievalPlan]
-RETRIEVAL_PLAN_UNSPECIFIED: RetrievalPlan
-RETRIEVAL_PLAN_NONE: RetrievalPlan
 
 class ChatMessage(_message.Message):
     __slots__ = ("role", "content")
@@ -25,7 +18,7 @@ class ChatMessage(_message.Message):
     def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
 
 class RouterServiceGenerateRequest(_message.Message):
-    __slots__ = ("request_id", "model", "prompt", "messages", "sampling", "speculation", "idempotency_key")
+    __slots__ = ("request_id", "model", "prompt", "messages", "sampling", "speculation", "idempotency_key", "retrieval")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +26,7 @@ class RouterServiceGenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    RETRIEVAL_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     prompt: str
@@ -40,15 +34,16 @@ class RouterServiceGenerateRequest(_message.Message):
     sampling: _common_pb2.SamplingParams
     speculation: _common_pb2.SpeculationParams
     idempotency_key: str
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParams, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    retrieval: _plan_pb2.RetrievalParams
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ..., speculation: _Optional[_Union[_common_pb2.SpeculationParams, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., retrieval: _Optional[_Union[_plan_pb2.RetrievalParams, _Mapping]] = ...) -> None: ...
 
 class RouterServiceGenerateResponse(_message.Message):
     __slots__ = ("event", "retrieval_plan")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     RETRIEVAL_PLAN_FIELD_NUMBER: _ClassVar[int]
     event: _drafter_pb2.GenerateEvent
-    retrieval_plan: RetrievalPlan
-    def __init__(self, event: _Optional[_Union[_drafter_pb2.GenerateEvent, _Mapping]] = ..., retrieval_plan: _Optional[_Union[RetrievalPlan, str]] = ...) -> None: ...
+    retrieval_plan: _plan_pb2.RetrievalPlan
+    def __init__(self, event: _Optional[_Union[_drafter_pb2.GenerateEvent, _Mapping]] = ..., retrieval_plan: _Optional[_Union[_plan_pb2.RetrievalPlan, str]] = ...) -> None: ...
 
 class RouterServiceResumeRequest(_message.Message):
     __slots__ = ("request_id", "position")

@@ -121,7 +121,7 @@ class VerifierServiceInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class VerifierServiceInfoResponse(_message.Message):
-    __slots__ = ("version", "model", "tokenizer_fingerprint", "artifact_digest", "fingerprint", "exactness", "context_length", "active_sessions", "queue_depth", "kv_bytes", "kv_budget_bytes", "draining")
+    __slots__ = ("version", "model", "tokenizer_fingerprint", "artifact_digest", "fingerprint", "exactness", "context_length", "active_sessions", "queue_depth", "kv_bytes", "kv_budget_bytes", "draining", "prefill_ns_per_token")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +134,7 @@ class VerifierServiceInfoResponse(_message.Message):
     KV_BYTES_FIELD_NUMBER: _ClassVar[int]
     KV_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_NS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     version: str
     model: str
     tokenizer_fingerprint: str
@@ -146,4 +147,38 @@ class VerifierServiceInfoResponse(_message.Message):
     kv_bytes: int
     kv_budget_bytes: int
     draining: bool
-    def __init__(self, version: _Optional[str] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., artifact_digest: _Optional[str] = ..., fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[_common_pb2.Exactness, str]] = ..., context_length: _Optional[int] = ..., active_sessions: _Optional[int] = ..., queue_depth: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., draining: bool = ...) -> None: ...
+    prefill_ns_per_token: float
+    def __init__(self, version: _Optional[str] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., artifact_digest: _Optional[str] = ..., fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[_common_pb2.Exactness, str]] = ..., context_length: _Optional[int] = ..., active_sessions: _Optional[int] = ..., queue_depth: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., draining: bool = ..., prefill_ns_per_token: _Optional[float] = ...) -> None: ...
+
+class VerifierServiceCheckRequest(_message.Message):
+    __slots__ = ("model", "tokenizer_fingerprint", "prompt_token_ids", "draft_token_ids", "tenant")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    tokenizer_fingerprint: str
+    prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    draft_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    tenant: str
+    def __init__(self, model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., draft_token_ids: _Optional[_Iterable[int]] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class VerifierServiceCheckResponse(_message.Message):
+    __slots__ = ("signals", "compute_ns", "queue_ns", "prefill_ns_per_token")
+    class SignalsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_NS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NS_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_NS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    signals: _containers.ScalarMap[str, float]
+    compute_ns: int
+    queue_ns: int
+    prefill_ns_per_token: float
+    def __init__(self, signals: _Optional[_Mapping[str, float]] = ..., compute_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., prefill_ns_per_token: _Optional[float] = ...) -> None: ...

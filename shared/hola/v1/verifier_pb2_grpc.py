@@ -45,6 +45,11 @@ class VerifierServiceStub(object):
                 request_serializer=hola_dot_v1_dot_verifier__pb2.VerifierServiceInfoRequest.SerializeToString,
                 response_deserializer=hola_dot_v1_dot_verifier__pb2.VerifierServiceInfoResponse.FromString,
                 _registered_method=True)
+        self.Check = channel.unary_unary(
+                '/hola.v1.VerifierService/Check',
+                request_serializer=hola_dot_v1_dot_verifier__pb2.VerifierServiceCheckRequest.SerializeToString,
+                response_deserializer=hola_dot_v1_dot_verifier__pb2.VerifierServiceCheckResponse.FromString,
+                _registered_method=True)
 
 
 class VerifierServiceServicer(object):
@@ -67,6 +72,14 @@ class VerifierServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Check(self, request, context):
+        """What the target thinks of an answer that a smaller tier drafted: one pass, nothing is kept. It
+        waits its turn among the tenant's other work and counts against the same limits as a session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VerifierServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +92,11 @@ def add_VerifierServiceServicer_to_server(servicer, server):
                     servicer.Info,
                     request_deserializer=hola_dot_v1_dot_verifier__pb2.VerifierServiceInfoRequest.FromString,
                     response_serializer=hola_dot_v1_dot_verifier__pb2.VerifierServiceInfoResponse.SerializeToString,
+            ),
+            'Check': grpc.unary_unary_rpc_method_handler(
+                    servicer.Check,
+                    request_deserializer=hola_dot_v1_dot_verifier__pb2.VerifierServiceCheckRequest.FromString,
+                    response_serializer=hola_dot_v1_dot_verifier__pb2.VerifierServiceCheckResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +154,33 @@ class VerifierService(object):
             '/hola.v1.VerifierService/Info',
             hola_dot_v1_dot_verifier__pb2.VerifierServiceInfoRequest.SerializeToString,
             hola_dot_v1_dot_verifier__pb2.VerifierServiceInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Check(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hola.v1.VerifierService/Check',
+            hola_dot_v1_dot_verifier__pb2.VerifierServiceCheckRequest.SerializeToString,
+            hola_dot_v1_dot_verifier__pb2.VerifierServiceCheckResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -174,3 +175,24 @@ async def test_a_process_that_does_not_come_up_is_named_with_its_log(tmp_path):
     finally:
         await fleet.down()
     assert "HOLA_VERIFER" in refused.value.message
+
+
+async def test_relays_close_connections_that_have_just_begun(tmp_path):
+    """One that is cancelled before its first step is closed as well: a writer left open warns."""
+    relays = Relays(tmp_path, seed=1)
+    behind = await asyncio.start_unix_server(
+        lambda _, writer: writer.close(), tmp_path / "a.own.sock"
+    )
+    await relays.place(REDIS)
+    await relays.place("a")
+    clients = []
+    for steps in range(6):
+        clients.append(await asyncio.open_unix_connection(tmp_path / "a.sock"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+    await relays.close()
+    for reader, writer in clients:
+        assert await reader.read() == b""
+        writer.close()
+    behind.close()
+    gc.collect()

@@ -25,7 +25,7 @@ def test_every_ranking_is_measured_with_an_embedder(tmp_path):
     store = ModelStore(tmp_path / "models")
     source = write_encoder(tmp_path / "source")
     add_embedder(store, "minilm", str(source), progress=lambda _: None)
-    report = run(Options(data=str(tmp_path), models_dir=str(tmp_path / "models"), threads=1))
+    report = run(Options(data=(str(tmp_path),), models_dir=str(tmp_path / "models"), threads=1))
     assert list(report.headline) == ["ndcg10_bm25", "ndcg10_hybrid", "query_ms_p50"]
     assert report.headline["ndcg10_bm25"] == 1.0
     rankings = [row["ranking"] for row in report.details["rankings"]]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hola.bus import redis_jobs
+from hola.bus import redis_queue
 from hola.bus.connect import open_bus
 from hola.bus.redis import RedisBus
 from hola.bus.streams import GROUP, BusLimits
@@ -248,7 +248,7 @@ async def test_consumers_of_ended_processes_are_forgotten(
 
     assert await known() == {b"running", b"gone"}
     await asyncio.sleep(0.05)
-    monkeypatch.setattr(redis_jobs, "FORGOTTEN_CONSUMER_S", 0.02)
+    monkeypatch.setattr(redis_queue, "FORGOTTEN_CONSUMER_S", 0.02)
     await backend.bus().jobs.take("new", timeout_s=0)
     assert await known() - {b"new"} == {b"running"}
 

@@ -40,7 +40,7 @@ def write(path, rows):
 
 def test_headline_and_tables(tmp_path):
     write(tmp_path / "gate.dev.jsonl", gate_rows())
-    report = run(Options(data=str(tmp_path), models_dir=str(tmp_path), repeats=1, trees=10))
+    report = run(Options(data=(str(tmp_path),), models_dir=str(tmp_path), repeats=1, trees=10))
     assert report.headline.keys() == {
         "gate_gain",
         "gate_gain_question_only",

@@ -59,7 +59,7 @@ def test_a_set_is_read_with_the_queries_that_have_an_answer(data):
 
 
 def test_the_report_has_the_headline(data):
-    report = run(Options(data=str(data)))
+    report = run(Options(data=(str(data),), models_dir=str(data)))
     assert report.headline["ndcg10_bm25"] == 1.0
     assert report.headline["query_ms_p50"] > 0
     assert report.details["documents"] == 3
@@ -82,15 +82,15 @@ def test_the_report_has_the_headline(data):
 def test_a_malformed_set_is_refused(data, file, content):
     (data / file).write_text(content)
     with pytest.raises(ArtifactInvalid):
-        run(Options(data=str(data)))
+        run(Options(data=(str(data),), models_dir=str(data)))
 
 
 def test_a_folder_without_a_set_is_refused(tmp_path):
-    with pytest.raises(ArtifactInvalid, match="has none of"):
-        run(Options(data=str(tmp_path)))
+    with pytest.raises(ArtifactInvalid, match="no test set in"):
+        run(Options(data=(str(tmp_path),), models_dir=str(tmp_path)))
 
 
 def test_without_an_embedder_there_is_no_hybrid_figure(data):
-    report = run(Options(data=str(data), embedder="none"))
+    report = run(Options(data=(str(data),), models_dir=str(data), embedder="none"))
     assert "ndcg10_hybrid" not in report.headline
     assert [row["ranking"] for row in report.details["rankings"]] == ["bm25"]

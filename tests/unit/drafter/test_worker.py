@@ -95,7 +95,7 @@ async def test_a_job_of_our_own_that_we_claim_goes_on(world, monkeypatch):
     await world.bus.jobs.publish(JOB)
     await until(lambda: verifier.opens == 1)
     world.now += IDLE_S
-    (stored,) = world.store.jobs.values()
+    (stored,) = world.store.queue.jobs.values()
     await until(lambda: stored.attempts == 2)
     verifier.hold.set()
     assert ids_of(await world.events()) == plain_tokens(JOB.sampling)
@@ -227,7 +227,7 @@ async def test_a_bus_that_stays_away_stops_the_compute(world, monkeypatch):
     await world.bus.jobs.publish(replace(JOB, sampling=SamplingParams(max_tokens=3000)))
     await until(lambda: verifier.opens == 1)
     await until(lambda: verifier.open_links == 0)
-    assert world.store.jobs, "the job must stay for another drafter"
+    assert world.store.queue.jobs, "the job must stay for another drafter"
 
 
 async def test_heartbeats_keep_a_long_job():
@@ -237,7 +237,7 @@ async def test_heartbeats_keep_a_long_job():
     device.start()
     await world.bus.jobs.publish(JOB)
     await until(lambda: verifier.opens == 1)
-    stored = next(iter(world.store.jobs.values()))
+    stored = next(iter(world.store.queue.jobs.values()))
     for _ in range(3):
         world.now += 0.15
         await until(lambda: stored.delivered_at == world.now)

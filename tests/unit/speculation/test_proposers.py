@@ -131,6 +131,35 @@ class TestLookup:
         lookup.close()
         assert lookup.propose([1, 2], 2) == Proposal()
 
+    def test_copies_from_a_text_that_the_prefix_does_not_have(self):
+        texts = [[9, 8, 7], [1, 2, 3, 4, 5, 6]]
+        assert Lookup(texts).propose([0, 2, 3], 2).tokens == (4, 5)
+        assert Lookup(texts).propose([0, 2, 3], 2).tiers == (LOOKUP, LOOKUP)
+
+    def test_a_text_is_copied_to_its_end_and_no_further(self):
+        assert Lookup([[1, 2, 3, 4]]).propose([1, 2], 7).tokens == (3, 4)
+        assert Lookup([[1, 2]]).propose([1, 2], 7) == Proposal()
+
+    def test_a_longer_match_in_a_text_beats_a_shorter_one_in_the_prefix(self):
+        prefix = [7, 8, 0, 0, 5, 6, 7, 8]
+        assert Lookup([[5, 6, 7, 8, 9]]).propose(prefix, 1).tokens == (9,)
+        assert Lookup([[6, 7, 9], [7, 8, 9]]).propose(prefix, 1).tokens == (0,)
+
+    def test_the_text_named_first_wins(self):
+        assert Lookup([[1, 2, 3], [1, 2, 4]]).propose([1, 2], 1).tokens == (3,)
+        assert Lookup([[1, 2, 3, 1, 2, 4]]).propose([1, 2], 1).tokens == (3,)
+
+    def test_texts_are_never_part_of_the_prefix(self):
+        lookup = Lookup([[1, 2, 3, 4]])
+        assert lookup.propose([1, 2], 2).tokens == (3, 4)
+        assert lookup.propose([1, 2, 5, 1, 2], 1).tokens == (5,)
+        assert lookup.propose([3], 2) == Proposal(), "nothing of a rolled back prefix is left"
+
+    def test_closed_it_has_no_text(self):
+        lookup = Lookup([[1, 2, 3]])
+        lookup.close()
+        assert lookup.propose([1, 2], 1) == Proposal()
+
 
 class TestCascade:
     @pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])

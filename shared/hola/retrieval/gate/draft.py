@@ -6,7 +6,7 @@ Runs on the engine's worker thread, like every pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,13 +80,36 @@ def check_answer(
     tokens that this model would have written itself. None of them for an empty answer.
     Raises EmptyPrompt, PromptTooLong, EngineFailure, MemoryBudgetExceeded.
     """
+    steps = check_in_steps(engine, prompt, answer, head=head, chunk=max(len(prompt), 1))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            signals: dict[str, float] = done.value
+            return signals
+
+
+def check_in_steps(
+    engine: Engine,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    *,
+    chunk: int,
+    head: OutputHead | None = None,
+) -> Generator[None, None, dict[str, float]]:
+    """`check_answer`, stopping after each `chunk` tokens of the prompt so that others get a turn.
+
+    Closing it frees the cache. Raises as `check_answer`, at the first step or a later one.
+    """
     if not prompt:
         raise EmptyPrompt("a check needs a prompt of at least one token", field="prompt")
     if not answer:
         return {}
     session = engine.open(len(prompt) + len(answer))
     try:
-        session.prefill(prompt[:-1])
+        for start in range(0, len(prompt) - 1, chunk):
+            session.prefill(prompt[start : min(start + chunk, len(prompt) - 1)])
+            yield
         rows = session.forward([prompt[-1], *answer[:-1]])
         logits = np.array(rows, np.float64)
     finally:

@@ -59,6 +59,13 @@ class Apart:
             raise answer
         return answer
 
+    def interrupt(self) -> None:
+        """End the process from another thread; the parse under way gives a DocumentInvalid."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ValueError):  # closed meanwhile
+                process.kill()
+
     def close(self) -> None:
         """End the process. Idempotent."""
         process, pipe = self._process, self._pipe

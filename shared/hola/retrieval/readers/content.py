@@ -23,14 +23,20 @@ _BOMS = (
 READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
-def open_plain(path: Path) -> BinaryIO:
-    """Open a regular file, unpacking what ends in .gz. Raises DocumentInvalid, OSError."""
+def open_raw(path: Path) -> BinaryIO:
+    """Open a regular file as it is. Raises DocumentInvalid, OSError."""
     # A pipe or a device would never end; without O_NONBLOCK opening one already waits.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     file = os.fdopen(handle, "rb")
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         file.close()
         raise DocumentInvalid(f"{path} is no regular file", source=path)
+    return file
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a regular file, unpacking what ends in .gz. Raises DocumentInvalid, OSError."""
+    file = open_raw(path)
     if path.suffix.lower() != GZ:
         return file
     return cast("BinaryIO", _OwningGzip(file))
@@ -51,7 +57,7 @@ class _OwningGzip(gzip.GzipFile):
             self._inner.close()
 
 
-def read_bounded(file: BinaryIO, source: str, limit: int) -> bytes:
+def read_bounded(file: BinaryIO, source: str, limit: int, raised_by: str) -> bytes:
     """Everything in the file. Raises DocumentInvalid beyond `limit` bytes or for broken packing."""
     try:
         data = file.read(limit + 1)
@@ -59,7 +65,7 @@ def read_bounded(file: BinaryIO, source: str, limit: int) -> bytes:
         raise DocumentInvalid(f"{source} cannot be read: {error}", source=source) from error
     if len(data) > limit:
         raise DocumentInvalid(
-            f"{source} has more than {limit:,} bytes; --max-mb allows more", source=source
+            f"{source} has more than {limit:,} bytes; {raised_by} allows more", source=source
         )
     return data
 

@@ -23,6 +23,7 @@ _SUFFIXES = {
     ".pdf": "pdf",
     ".jsonl": "jsonl", ".ndjson": "jsonl",
 }  # fmt: skip
+FORMS = tuple(dict.fromkeys(_SUFFIXES.values()))
 _PDF_MAGIC = b"%PDF-"
 
 Read = Document | HolaError
@@ -38,6 +39,11 @@ class Found:
     path: Path
     source: str
     form: str | None = None
+
+
+def form_named(name: str) -> str | None:
+    """As `format_of`, for a name from elsewhere that may be no path here."""
+    return format_of(Path(name.replace("\x00", "")))
 
 
 def format_of(path: Path) -> str | None:
@@ -101,13 +107,18 @@ class Reader:
             yield from read_jsonl(file, source, self._limits.line_bytes)
             return
         try:
-            data = read_bounded(file, source, self._limits.file_bytes)
+            limits = self._limits
+            data = read_bounded(file, source, limits.file_bytes, limits.raised_by)
             document = self._whole(data, source, form)
             if not document.blocks:
                 raise DocumentInvalid(f"{source} has no text", source=source)
             yield document
         except HolaError as error:
             yield error
+
+    def interrupt(self) -> None:
+        """End the parse that runs in another thread: its document is broken then."""
+        self._apart.interrupt()
 
     def close(self) -> None:
         """End the parsing process. Idempotent."""

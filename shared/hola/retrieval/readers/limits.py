@@ -13,6 +13,7 @@ class Limits:
 
     A file of JSON lines is read record by record and has no bound as a whole. PDF and HTML are
     taken apart in a process of their own, with `parse_s` seconds and `parse_bytes` of memory.
+    `raised_by` is what a user sets to have more than `file_bytes`.
     """
 
     file_bytes: int = 64 * MIB
@@ -20,3 +21,4 @@ class Limits:
     parse_s: float = 60.0
     parse_bytes: int = 1024 * MIB
     pages: int = 10_000
+    raised_by: str = "--max-mb"

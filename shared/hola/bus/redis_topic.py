@@ -1,4 +1,4 @@
-"""Notices of ended requests on Redis: one short stream that every drafter process reads."""
+"""A topic on Redis: one short stream that every process which follows it reads."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from hola.bus.redis_link import RawEntry, RedisLink, milliseconds
 from hola.bus.streams import PAYLOAD_FIELD, START_ID
 from hola.errors import BusUnavailable
 
-KEPT_NOTICES = 1024
-NOTICES_TTL_S = 3600.0
+KEPT = 1024
+TTL_S = 3600.0
 
 
-class RedisNotices:
-    """ports.Notices on a stream of about KEPT_NOTICES request ids.
+class RedisTopic:
+    """A stream of about KEPT payloads, read from where it ends when somebody begins to follow.
 
-    One blocking read serves all the requests of a process, on a connection of its own.
+    One blocking read serves a whole process, on a connection of its own.
     """
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink, name: str) -> None:
         self._link = link
-        self._key = f"{link.keys.prefix}:ended"
+        self._key = f"{link.keys.prefix}:{name}"
         self._is_closed = False
 
-    async def ended(self, request_id: str) -> None:
+    async def tell(self, payload: bytes) -> None:
         """Tell everybody who follows. Raises BusUnavailable."""
 
         async def tell(_: bool) -> None:
             async with self._link.commands.pipeline(transaction=False) as pipeline:
-                pipeline.xadd(self._key, {PAYLOAD_FIELD: request_id}, maxlen=KEPT_NOTICES)
-                pipeline.pexpire(self._key, milliseconds(NOTICES_TTL_S))
+                pipeline.xadd(self._key, {PAYLOAD_FIELD: payload}, maxlen=KEPT)
+                pipeline.pexpire(self._key, milliseconds(TTL_S))
                 await pipeline.execute()
 
         await self._link.call(tell)
 
-    async def follow(self) -> AsyncGenerator[str]:
-        """Request ids, from the first step on. Raises BusUnavailable."""
+    async def follow(self) -> AsyncGenerator[bytes]:
+        """Payloads, from the first step on. Raises BusUnavailable."""
         last = await self._last_id()
         block = milliseconds(self._link.limits.block_s)
         while True:
@@ -50,7 +50,7 @@ class RedisNotices:
             found = cast(list[tuple[bytes, list[RawEntry]]], await self._link.call(read))
             for raw_id, fields in found[0][1] if found else ():
                 last = raw_id.decode()
-                yield fields.get(PAYLOAD_FIELD, b"").decode("utf-8", "replace")
+                yield fields.get(PAYLOAD_FIELD, b"")
 
     def close(self) -> None:
         """Let the followers end when the connections are closed. Idempotent."""

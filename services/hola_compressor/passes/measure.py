@@ -1,0 +1,93 @@
+"""How far a model is from the original on a text: KL, perplexity, agreement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hola.compression.report import Quality
+from hola_compressor.passes.text import Row, batches
+
+_TOGETHER = 16
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over positions: KL values, negative log-likelihoods, equal first choices."""
+
+    kld: list[Tensor]
+    nll: float = 0.0
+    original_nll: float = 0.0
+    agreed: int = 0
+    tokens: int = 0
+
+    def add(self, original: Tensor, other: Tensor, targets: Tensor) -> None:
+        """Logits [n, vocabulary] of both at n positions, and the tokens that came next."""
+        p, q = original.float().log_softmax(-1), other.float().log_softmax(-1)
+        self.kld.append((p.exp() * (p - q)).sum(-1))
+        at = targets[:, None]
+        self.nll -= float(q.gather(1, at).double().sum())
+        self.original_nll -= float(p.gather(1, at).double().sum())
+        self.agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
+        self.tokens += len(targets)
+
+    @property
+    def kld_mean(self) -> float:
+        """Nats per token."""
+        return float(torch.cat(self.kld).double().mean())
+
+    def quality(self, text: str) -> Quality:
+        """As a row of the report."""
+        return Quality(
+            text=text,
+            tokens=self.tokens,
+            perplexity=math.exp(self.nll / self.tokens),
+            original_perplexity=math.exp(self.original_nll / self.tokens),
+            kld_mean=self.kld_mean,
+            kld_p99=float(torch.cat(self.kld).double().quantile(0.99)),
+            top1_agreement=self.agreed / self.tokens,
+        )
+
+
+class Judge:
+    """The original's logits on some rows, kept in half precision, to compare others with."""
+
+    def __init__(self, original: nn.Module, rows: Sequence[Row]) -> None:
+        self._batches = list(batches(rows, _TOGETHER))
+        self._logits = [_at(original, ids, known).half() for ids, known in self._batches]
+
+    @torch.inference_mode()
+    def compare(self, model: nn.Module) -> Tally:
+        """Run the other model on the same rows."""
+        tally = Tally(kld=[])
+        for (ids, known), logits in zip(self._batches, self._logits, strict=True):
+            tally.add(logits, _at(model, ids, known), ids[:, 1:][known])
+        return tally
+
+
+@torch.inference_mode()
+def _at(model: nn.Module, ids: Tensor, known: Tensor) -> Tensor:
+    """Logits where the next token is known, [n, vocabulary]."""
+    found: Tensor = model(input_ids=ids, use_cache=False).logits[:, :-1][known]
+    return found
+
+
+Logits = npt.NDArray[np.float32]
+
+
+def compare_runs(
+    rows: Iterable[Row], original: Callable[[Row], Logits], other: Callable[[Row], Logits]
+) -> Tally:
+    """Compare two ways of getting a row's logits [len(row), vocabulary], row by row."""
+    tally = Tally(kld=[])
+    for row in rows:
+        left, right = original(row)[: len(row) - 1], other(row)[: len(row) - 1]
+        targets = torch.tensor(row[1:])
+        tally.add(torch.from_numpy(left), torch.from_numpy(right), targets)
+    return tally

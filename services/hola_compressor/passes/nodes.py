@@ -1,0 +1,250 @@
+"""Nodes that turn stored codes into what the kernels take.
+
+Everything whose name begins with "~" is computed from weights alone: onnxruntime folds it when it
+loads the graph, so it costs nothing afterwards, and the file holds the packed form only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from hola_compressor.passes.codes import KERNEL_BITS, Coded, planes_of
+from hola_compressor.passes.units import Unit
+
+Array = npt.NDArray[Any]
+_CONTRIB = "com.microsoft"
+
+
+@dataclass(slots=True)
+class Nodes:
+    """Nodes and weights in the making; `prefix` keeps names of different units apart."""
+
+    prefix: str = ""
+    weights: dict[str, Array] = field(default_factory=dict)
+    _nodes: list[onnx.NodeProto] = field(default_factory=list)
+    _count: int = 0
+
+    @contextmanager
+    def collected(self) -> Iterator[list[onnx.NodeProto]]:
+        """The nodes added inside, taken out of those around."""
+        outer = self._nodes
+        inner: list[onnx.NodeProto] = []
+        self._nodes = inner
+        try:
+            yield inner
+        finally:
+            self._nodes = outer
+
+    def weight(self, kind: str, value: Array) -> str:
+        """Add an initializer of this unit; its name."""
+        name = f"{self.prefix}.{kind}"
+        self.weights[name] = np.ascontiguousarray(value)
+        return name
+
+    def shared(self, value: Array) -> str:
+        """A small constant, kept once for all units."""
+        text = "_".join(str(entry) for entry in value.ravel())
+        name = f"c.{value.dtype.name}.{text}"
+        self.weights.setdefault(name, value)
+        return name
+
+    def node(self, kind: str, inputs: list[str], *, folded: bool = True, **more: Any) -> str:
+        """Add a node with one output; its name."""
+        self._count += 1
+        output = f"{'~' if folded else ''}{self.prefix}.{self._count}"
+        self._nodes.append(helper.make_node(kind, inputs, [output], **more))
+        return output
+
+    def add(self, node: onnx.NodeProto) -> None:
+        """Add a finished node."""
+        self._nodes.append(node)
+
+    def store(self, value: Coded | Array) -> Stored:
+        """Initializers of one matrix, and the nodes that make the kernel's tensors of them."""
+        if isinstance(value, Coded):
+            return _store_codes(self, value)
+        raw = self.weight("w", value)
+        dense = self.node("Cast", [raw], to=TensorProto.FLOAT)
+        return Stored(dense=dense)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """Names of a matrix's tensors; `dense` [rows, columns] where it is not coded."""
+
+    codes: str = ""
+    scales: str = ""
+    zeros: str = ""
+    dense: str = ""
+    coded: Coded | None = None
+
+
+def pack(values: Array, bits: int) -> Array:
+    """Pack uint8 [..., n] of `bits` each into bytes [..., ceil(n * bits / 8)], lowest first."""
+    per = 8 // bits
+    padded = np.zeros((*values.shape[:-1], -(-values.shape[-1] // per) * per), np.uint8)
+    padded[..., : values.shape[-1]] = values
+    fields = padded.reshape(*padded.shape[:-1], -1, per)
+    shifts = np.arange(per, dtype=np.uint8) * np.uint8(bits)
+    packed: Array = np.bitwise_or.reduce(fields << shifts, axis=-1).astype(np.uint8)
+    return packed
+
+
+def kernel_zero(coded: Coded) -> int:
+    """What the kernel takes as zero when no zero points are given."""
+    return int(2 ** (KERNEL_BITS[coded.scheme.bits] - 1))
+
+
+def _store_codes(made: Nodes, coded: Coded) -> Stored:
+    scheme = coded.scheme
+    sign = np.int8 if scheme.symmetric else np.uint8
+    codes = made.node("Cast", [made.weight("s", coded.scales.numpy().astype(sign))], to=1)
+    unit = made.node("Cast", [made.weight("u", coded.unit.numpy()[:, None])], to=1)
+    zeros = ""
+    if not scheme.symmetric:
+        packed = pack(coded.zeros.numpy(), KERNEL_BITS[scheme.bits])
+        zeros = made.weight("z", packed)
+    return Stored(
+        codes=_kernel_codes(made, coded),
+        scales=made.node("Mul", [codes, unit]),
+        zeros=zeros,
+        coded=coded,
+    )
+
+
+def _kernel_codes(made: Nodes, coded: Coded) -> str:
+    """The codes packed as the kernel wants them, uint8 [rows, blocks, bytes of a block]."""
+    bits, values = coded.scheme.bits, coded.codes.numpy()
+    width = KERNEL_BITS[bits]
+    if width == bits:
+        return made.weight("q", pack(values, bits))
+    whole, low = "", 0
+    for plane in planes_of(bits):
+        field_ = (values >> np.uint8(low)) & np.uint8(2**plane - 1)
+        part = _unpacked(made, made.weight(f"q{low}", pack(field_, plane)), plane, coded)
+        if low:
+            part = _shifted(made, part, low, "LEFT")
+            whole = made.node("BitwiseOr", [whole, part])
+        else:
+            whole = part
+        low += plane
+    if coded.scheme.symmetric:
+        lift = kernel_zero(coded) - 2 ** (bits - 1)
+        whole = made.node("Add", [whole, made.shared(np.array([lift], np.uint8))])
+    return whole if width == 8 else _nibbles(made, whole, coded)
+
+
+def _unpacked(made: Nodes, packed: str, bits: int, coded: Coded) -> str:
+    """Fields of packed bytes [rows, blocks, bytes] as uint8 [rows, blocks, block]."""
+    rows, blocks, block = coded.codes.shape
+    return _fields(made, packed, bits, (rows, blocks, block), folded=True)
+
+
+def _fields(made: Nodes, packed: str, bits: int, shape: tuple[int, ...], *, folded: bool) -> str:
+    """Fields of `bits` of packed bytes, reshaped; 0 in `shape` keeps a dimension."""
+    if bits == 8:
+        return packed
+    shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
+    axis = made.shared(np.array([-1], np.int64))
+    wide = made.node("Unsqueeze", [packed, axis], folded=folded)
+    moved = made.node("BitShift", [wide, made.shared(shifts)], folded=folded, direction="RIGHT")
+    mask = made.shared(np.array([2**bits - 1], np.uint8))
+    fields = made.node("BitwiseAnd", [moved, mask], folded=folded)
+    target = made.shared(np.array(shape, np.int64))
+    return made.node("Reshape", [fields, target], folded=folded)
+
+
+def _shifted(made: Nodes, value: str, by: int, direction: str) -> str:
+    amount = made.shared(np.array([by], np.uint8))
+    return made.node("BitShift", [value, amount], direction=direction)
+
+
+def _nibbles(made: Nodes, codes: str, coded: Coded) -> str:
+    """uint8 [rows, blocks, block] of 4 bits each, two to a byte."""
+    rows, blocks, block = coded.codes.shape
+    pairs = made.node(
+        "Reshape", [codes, made.shared(np.array([rows, blocks, block // 2, 2], np.int64))]
+    )
+    one = made.node("Mul", [pairs, made.shared(np.array([1, 16], np.uint8))])
+    axis = made.shared(np.array([-1], np.int64))
+    wide = made.node("Cast", [one], to=TensorProto.INT32)
+    summed = made.node("ReduceSum", [wide, axis], keepdims=0)
+    return made.node("Cast", [summed], to=TensorProto.UINT8)
+
+
+def add_product(
+    made: Nodes, old: onnx.NodeProto, stored: Stored, unit: Unit, accuracy_level: int
+) -> None:
+    """The matrix product in place of `old`."""
+    if stored.coded is None:
+        turned = made.node("Transpose", [stored.dense], perm=[1, 0])
+        made.add(helper.make_node("MatMul", [old.input[0], turned], list(old.output)))
+        return
+    scheme = stored.coded.scheme
+    inputs = [old.input[0], stored.codes, stored.scales]
+    made.add(
+        helper.make_node(
+            "MatMulNBits",
+            inputs + ([stored.zeros] if stored.zeros else []),
+            list(old.output),
+            domain=_CONTRIB,
+            K=unit.columns,
+            N=unit.rows,
+            bits=KERNEL_BITS[scheme.bits],
+            block_size=scheme.block,
+            accuracy_level=accuracy_level,
+        )
+    )
+
+
+def add_lookup(made: Nodes, old: onnx.NodeProto, stored: Stored, unit: Unit) -> None:
+    """The token lookup in place of `old`: rows are unpacked after they are picked."""
+    ids = old.input[1]
+    if stored.coded is None:
+        picked = made.node("Gather", [stored.dense, ids], folded=False)
+        made.add(helper.make_node("Identity", [picked], list(old.output)))
+        return
+    coded = stored.coded
+    blocks, block = coded.codes.shape[1:]
+    width = KERNEL_BITS[coded.scheme.bits]
+    picked = made.node("Gather", [stored.codes, ids], folded=False)
+    fields = _fields(made, picked, width, (0, 0, blocks, block), folded=False)
+    values = made.node("Cast", [fields], folded=False, to=TensorProto.FLOAT)
+    zero = _zeros(made, stored, coded, ids)
+    axis = made.shared(np.array([-1], np.int64))
+    scale = made.node("Gather", [stored.scales, ids], folded=False)
+    scale = made.node("Unsqueeze", [scale, axis], folded=False)
+    moved = made.node("Sub", [values, zero], folded=False)
+    product = made.node("Mul", [moved, scale], folded=False)
+    flat = made.shared(np.array([0, 0, blocks * block], np.int64))
+    if blocks * block == unit.columns:
+        made.add(helper.make_node("Reshape", [product, flat], list(old.output)))
+        return
+    whole = made.node("Reshape", [product, flat], folded=False)
+    bounds = [made.shared(np.array([at], np.int64)) for at in (0, unit.columns, 2)]
+    made.add(helper.make_node("Slice", [whole, *bounds], list(old.output)))
+
+
+def _zeros(made: Nodes, stored: Stored, coded: Coded, ids: str) -> str:
+    """Zero points of the tokens' rows, fp32 [..., blocks, 1], or the constant one."""
+    if not stored.zeros:
+        return made.shared(np.array([float(kernel_zero(coded))], np.float32))
+    rows, blocks, _ = coded.codes.shape
+    width = KERNEL_BITS[coded.scheme.bits]
+    whole = -(-blocks * width // 8) * 8 // width
+    unpacked = _fields(made, stored.zeros, width, (rows, whole), folded=True)
+    if whole != blocks:
+        bounds = [made.shared(np.array([at], np.int64)) for at in (0, blocks, 1)]
+        unpacked = made.node("Slice", [unpacked, *bounds])
+    real = made.node("Cast", [unpacked], to=TensorProto.FLOAT)
+    picked = made.node("Gather", [real, ids], folded=False)
+    axis = made.shared(np.array([-1], np.int64))
+    return made.node("Unsqueeze", [picked, axis], folded=False)

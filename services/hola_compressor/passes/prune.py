@@ -1,0 +1,272 @@
+"""Removing FFN channels, KV-head groups and layers: the same number in every layer.
+
+Equal shapes keep the exported graph's fused attention. What goes is ranked per layer by one of
+three saliencies; see `hola.compression.plan.Saliency`.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import peft
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hola.compression.plan import Prune, Saliency
+from hola.errors import InvalidRequest, UnsupportedArchitecture
+from hola_compressor.passes.text import Row, batches, padded
+
+FFN = ("gate_proj", "up_proj", "down_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_MULTIPLE = 32  # of the FFN width: one quantization block
+_STEPS, _ROWS, _RANK, _RATE, _MEMORY = 24, 8, 8, 1e-3, 0.8
+_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Indices that stay, per layer: FFN channels and KV-head groups; and layers."""
+
+    channels: tuple[Tensor, ...]
+    groups: tuple[Tensor, ...]
+    layers: tuple[int, ...]
+
+
+def pruned(model: Any, options: Prune, rows: Sequence[Row], *, seed: int) -> nn.Module:
+    """A smaller model of the same architecture; the one given is not changed.
+
+    Raises UnsupportedArchitecture (layers are not named as Llama's are), InvalidRequest (nothing
+    would be left, or no text to rank on).
+    """
+    _check(model)
+    if not rows and options.saliency is not Saliency.MAGNITUDE:
+        raise InvalidRequest("pruning needs calibration.train_tokens", field="calibration")
+    return cut(model, choose(model, options, rows, seed=seed))
+
+
+def choose(model: Any, options: Prune, rows: Sequence[Row], *, seed: int) -> Kept:
+    """What stays."""
+    config = model.config
+    scores = _scores(model, options.saliency, rows, seed)
+    width = _rounded(config.intermediate_size * (1 - options.ffn))
+    heads = max(1, round(config.num_key_value_heads * (1 - options.kv_heads)))
+    count = max(1, round(config.num_hidden_layers * (1 - options.layers)))
+    channels, groups = [], []
+    for layer in range(config.num_hidden_layers):
+        ffn = sum(scores[f"{layer}.{name}"] for name in FFN)
+        channels.append(_best(ffn, min(width, config.intermediate_size)))
+        attention = _group_scores(scores, layer, config)
+        groups.append(_best(attention, heads))
+    return Kept(
+        channels=tuple(channels),
+        groups=tuple(groups),
+        layers=_layers(model, count, rows) if options.layers else tuple(range(len(channels))),
+    )
+
+
+def cut(model: Any, kept: Kept) -> nn.Module:
+    """The model with only what is kept."""
+    old = model.config
+    size = _head_size(old)
+    per_group = old.num_attention_heads // old.num_key_value_heads
+    config = copy.deepcopy(old)
+    config.intermediate_size = len(kept.channels[0])
+    config.num_key_value_heads = len(kept.groups[0])
+    config.num_attention_heads = per_group * config.num_key_value_heads
+    config.num_hidden_layers = len(kept.layers)
+    config.head_dim = size
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[layer] for layer in kept.layers]
+    small = type(model)(config).float().eval().requires_grad_(False)
+    state = model.state_dict()
+    for new, layer in enumerate(kept.layers):
+        prefix = f"model.layers.{layer}."
+        own = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+        for name in list(own):
+            own[name] = _part(name, own[name], kept, layer, per_group, size)
+        small.model.layers[new].load_state_dict(own)
+    rest = {k: v for k, v in state.items() if not k.startswith("model.layers.")}
+    small.load_state_dict(rest, strict=False)
+    built: nn.Module = small
+    return built
+
+
+def _part(name: str, value: Tensor, kept: Kept, layer: int, per_group: int, size: int) -> Tensor:
+    """The rows or columns of one tensor that stay."""
+    channels, groups = kept.channels[layer], kept.groups[layer]
+    kv = _spread(groups, size)
+    q = _spread(groups, size * per_group)
+    module = name.split(".")[-2]
+    if module in ("gate_proj", "up_proj"):
+        return value[channels]
+    if module == "down_proj" and value.dim() == 2:
+        return value[:, channels]
+    if module == "q_proj":
+        return value[q]
+    if module in ("k_proj", "v_proj"):
+        return value[kv]
+    if module == "o_proj" and value.dim() == 2:
+        return value[:, q]
+    return value
+
+
+def _spread(groups: Tensor, size: int) -> Tensor:
+    return (groups[:, None] * size + torch.arange(size)[None]).flatten()
+
+
+def _scores(model: Any, saliency: Saliency, rows: Sequence[Row], seed: int) -> dict[str, Tensor]:
+    """Per layer and projection, the summed saliency of each output row (input column for the
+    projections back into the stream), named "3.up_proj"."""
+    if saliency is Saliency.LORA:
+        matrices = _lora(model, rows, seed)
+    elif saliency is Saliency.WANDA:
+        matrices = _wanda(model, rows)
+    else:
+        matrices = {k: w.square() for k, w in _weights(model).items()}
+    return {
+        key: value.sum(0 if key.endswith(("down_proj", "o_proj")) else 1)
+        for key, value in matrices.items()
+    }
+
+
+def _weights(model: Any) -> dict[str, Tensor]:
+    found = {}
+    for number, layer in enumerate(model.model.layers):
+        for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
+            for name in names:
+                found[f"{number}.{name}"] = getattr(part, name).weight.detach().float()
+    return found
+
+
+@torch.no_grad()
+def _wanda(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
+    """(|weight| times the norm of its input) squared."""
+    norms: dict[str, Tensor] = {}
+    hooks = []
+    for number, layer in enumerate(model.model.layers):
+        for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
+            for name in names:
+
+                def hook(_: nn.Module, x: tuple[Tensor, ...], __: Tensor, key: str = "") -> None:
+                    norms[key] = norms.get(key, torch.zeros(())) + x[0].flatten(0, -2).square().sum(
+                        0
+                    )
+
+                key = f"{number}.{name}"
+                hooks.append(
+                    getattr(part, name).register_forward_hook(
+                        lambda m, x, y, key=key, hook=hook: hook(m, x, y, key)
+                    )
+                )
+    for ids, _ in batches(_some(rows), 16):
+        model(input_ids=ids, use_cache=False)
+    for hook_ in hooks:
+        hook_.remove()
+    return {key: w.square() * norms[key][None] for key, w in _weights(model).items()}
+
+
+def _lora(model: Any, rows: Sequence[Row], seed: int) -> dict[str, Tensor]:
+    """(weight times its gradient as LoRA's factors know it) squared, a moving average over steps.
+
+    With W + B A, the gradient of W is close to gB A + B gA - gB gA, so none of W's own is needed
+    (LoRAPrune, arXiv 2305.18403, eq. 9).
+    """
+    torch.manual_seed(seed)
+    options = peft.LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=[*FFN, *ATTENTION])
+    adapted = peft.get_peft_model(copy.deepcopy(model), options)
+    optimizer = torch.optim.AdamW(
+        [p for p in adapted.parameters() if p.requires_grad], lr=_RATE, weight_decay=0.0
+    )
+    order = random.Random(seed)
+    found: dict[str, Tensor] = {}
+    for _ in range(_STEPS):
+        ids, known = padded(order.sample(list(rows), min(_ROWS, len(rows))))
+        logits = adapted(input_ids=ids, use_cache=False).logits[:, :-1][known]
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(logits, ids[:, 1:][known]).backward()  # type: ignore[no-untyped-call]
+        for key, layer in _adapted_layers(adapted):
+            now = _lora_saliency(layer)
+            found[key] = _MEMORY * found.get(key, now) + (1 - _MEMORY) * now
+        optimizer.step()
+    return found
+
+
+def _lora_saliency(layer: Any) -> Tensor:
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        gradient = b.grad @ a + b @ a.grad - b.grad @ a.grad
+        whole = layer.base_layer.weight + b @ a
+        saliency: Tensor = (gradient * whole).square()
+    return saliency
+
+
+def _adapted_layers(adapted: Any) -> list[tuple[str, Any]]:
+    found = []
+    for number, layer in enumerate(adapted.base_model.model.model.layers):
+        for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
+            found += [(f"{number}.{name}", getattr(part, name)) for name in names]
+    return found
+
+
+def _group_scores(scores: dict[str, Tensor], layer: int, config: Any) -> Tensor:
+    groups = config.num_key_value_heads
+    return sum(  # type: ignore[return-value]
+        scores[f"{layer}.{name}"].reshape(groups, -1).sum(1) for name in ATTENTION
+    )
+
+
+@torch.no_grad()
+def _layers(model: Any, count: int, rows: Sequence[Row]) -> tuple[int, ...]:
+    """Layers that change their input's direction most (ShortGPT, arXiv 2403.03853)."""
+    ids, _ = padded(list(rows)[:16])
+    states = model(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
+    change = [
+        1 - F.cosine_similarity(before, after, dim=-1).mean() for before, after in pairwise(states)
+    ]
+    return tuple(_best(torch.stack(change), count).tolist())
+
+
+def _best(scores: Any, count: int) -> Tensor:
+    """Indices of the highest scores, rising; equal scores keep the lower index."""
+    order = torch.sort(scores, descending=True, stable=True).indices[:count]
+    return order.sort().values
+
+
+def _rounded(width: float) -> int:
+    return max(_MULTIPLE, round(width / _MULTIPLE) * _MULTIPLE)
+
+
+def _some(rows: Sequence[Row]) -> list[Row]:
+    total, found = 0, []
+    for row in rows:
+        if total >= _TOKENS:
+            break
+        found.append(row)
+        total += len(row)
+    return found
+
+
+def _head_size(config: Any) -> int:
+    size = getattr(config, "head_dim", None)
+    return int(size or config.hidden_size // config.num_attention_heads)
+
+
+def _check(model: Any) -> None:
+    try:
+        for layer in model.model.layers:
+            for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
+                for name in names:
+                    if not isinstance(getattr(part, name), nn.Linear):
+                        raise AttributeError(name)
+    except AttributeError as error:
+        raise UnsupportedArchitecture(
+            f"{model.config.model_type} has no {error}: pruning knows layers named as Llama's are;"
+            " leave prune out of the plan",
+            architecture=model.config.model_type,
+        ) from error

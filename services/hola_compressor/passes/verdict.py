@@ -1,0 +1,197 @@
+"""The artifact judged: run by onnxruntime as it will be, against the original."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hola.compression.plan import UNQUANTIZED
+from hola.compression.report import Exactness, PassRow, Report, Speed, TensorRow
+from hola.engines.fingerprint import probe
+from hola.engines.onnx import OnnxEngine
+from hola.errors import EngineFailure
+from hola_compressor.passes.codes import Scheme
+from hola_compressor.passes.graph import DATA_FILE, GRAPH_FILE
+from hola_compressor.passes.measure import Logits, compare_runs
+from hola_compressor.passes.text import Row
+from hola_compressor.passes.units import Unit
+
+if TYPE_CHECKING:
+    from hola_compressor.passes.job import Job
+
+# Largest difference allowed between the artifact's logits and the simulation's, as a share of the
+# largest logit: 8-bit activations (accuracy level 4) round every input, fp32 ones nothing.
+TOLERANCE = {0: 1e-3, 4: 0.15}
+_JUDGED_TOKENS = 4096
+_CHECKED_ROWS = 8
+_TIMED_TOKENS, _TIMED_RUNS = 64, 5
+
+
+def artifact_bytes(folder: Path) -> int:
+    """Graph and weights."""
+    return sum((folder / name).stat().st_size for name in (GRAPH_FILE, DATA_FILE))
+
+
+def make_report(job: Job, folder: Path) -> Report:
+    """Everything but speeds, so that equal jobs have equal reports.
+
+    Raises EngineFailure when the artifact does not compute what the codes stand for.
+    """
+    codes, repair = job.codes
+    engine = OnnxEngine(folder)
+    try:
+        exactness = _exactness(job, engine, job.coded_model(codes))
+        run = runner(engine)
+        rows = first_tokens(job.text.measured, _JUDGED_TOKENS)
+        tally = compare_runs(rows, reference(job.original), run)
+    finally:
+        engine.close()
+    rounded = job.judge.compare(job.coded_model(job.rounded)).kld_mean
+    size = artifact_bytes(folder)
+    tensors = tuple(_tensor(job, unit) for unit in job.units)
+    parameters = job.checkpoint.parameters
+    return Report(
+        source=job.source.name,
+        parameters=parameters,
+        bytes=size,
+        overhead_bytes=size - sum(row.bytes for row in tensors),
+        bits_per_weight=8 * size / parameters,
+        original_bytes=sum(f.stat().st_size for f in job.source.glob("*.safetensors")),
+        budget_bytes=job.plan.budget_bytes(parameters),
+        plan=job.plan.document(),
+        calibration_sha256=job.text.sha256,
+        tokenizer_fingerprint=job.checkpoint.tokenizer.fingerprint,
+        quality=(tally.quality("calibration"),),
+        tensors=tensors,
+        passes=(PassRow(name="quantize", seconds=0.0, kld_mean=rounded), repair),
+        exactness=exactness,
+    )
+
+
+def with_speed(report: Report, folder: Path, original: Path) -> Report:
+    """The report with tokens/s of the artifact and of the original's graph, runs interleaved."""
+    engines = [OnnxEngine(path) for path in (folder, original)]
+    try:
+        times: list[list[tuple[float, float]]] = [[], []]
+        for _ in range(_TIMED_RUNS):
+            for engine, found in zip(engines, times, strict=True):
+                found.append(_timed(engine))
+        (prefill, decode), (old_prefill, old_decode) = (
+            [statistics.median(column) for column in zip(*found, strict=True)] for found in times
+        )
+    finally:
+        for engine in engines:
+            engine.close()
+    resident = report.overhead_bytes + sum(
+        Scheme(bits=t.bits, block=t.block, symmetric=t.symmetric).kernel_bytes(t.rows, t.columns)
+        for t in report.tensors
+    )
+    return replace(
+        report,
+        speed=Speed(
+            prefill_tokens_per_s=prefill,
+            decode_tokens_per_s=decode,
+            original_prefill_tokens_per_s=old_prefill,
+            original_decode_tokens_per_s=old_decode,
+            resident_bytes=resident,
+        ),
+    )
+
+
+def runner(engine: OnnxEngine) -> Callable[[Row], Logits]:
+    """Logits of a row by an engine."""
+
+    def run(row: Row) -> Logits:
+        session = engine.open(len(row))
+        try:
+            return session.forward(row).copy()
+        finally:
+            session.close()
+
+    return run
+
+
+def reference(model: nn.Module) -> Callable[[Row], Logits]:
+    """Logits of a row by a model in torch."""
+
+    @torch.inference_mode()
+    def run(row: Row) -> Logits:
+        found: Any = model(input_ids=torch.tensor([row]), use_cache=False)
+        logits: Logits = found.logits[0].float().numpy()
+        return logits
+
+    return run
+
+
+def first_tokens(rows: Sequence[Row], tokens: int) -> list[Row]:
+    """The first rows that together have that many tokens, or all."""
+    found, total = [], 0
+    for row in rows:
+        if total >= tokens:
+            break
+        found.append(row)
+        total += len(row)
+    return found
+
+
+def _exactness(job: Job, engine: OnnxEngine, simulated: nn.Module) -> Exactness:
+    fingerprint = probe(engine)
+    run, same = runner(engine), reference(simulated)
+    worst = 0.0
+    for row in job.text.measured[:_CHECKED_ROWS]:
+        wanted, got = same(row), run(row)
+        worst = max(worst, float(np.abs(wanted - got).max() / np.abs(wanted).max()))
+    tolerance = TOLERANCE[job.plan.quantize.accuracy_level]
+    if worst > tolerance:
+        raise EngineFailure(
+            f"the artifact's logits differ from the simulation's by {worst:.3g} of the largest,"
+            f" {tolerance} is allowed"
+        )
+    return Exactness(
+        exact=fingerprint.exact,
+        fingerprint=fingerprint.digest,
+        reason=fingerprint.reason,
+        max_logit_error=worst,
+        tolerance=tolerance,
+    )
+
+
+def _tensor(job: Job, unit: Unit) -> TensorRow:
+    scheme = job.allocation[unit.name]
+    damage = dict(job.table[unit.name])[scheme]
+    return TensorRow(
+        name=unit.name,
+        layer=unit.layer,
+        kind=unit.kind,
+        rows=unit.rows,
+        columns=unit.columns,
+        bits=scheme.bits,
+        block=0 if scheme.bits == UNQUANTIZED else scheme.block,
+        symmetric=scheme.symmetric,
+        bytes=scheme.disk_bytes(unit.rows, unit.columns),
+        damage=damage,
+    )
+
+
+def _timed(engine: OnnxEngine) -> tuple[float, float]:
+    """Tokens/s of prefill in one chunk and of decoding one by one."""
+    tokens = [1 + at % (engine.info.vocab_size - 1) for at in range(_TIMED_TOKENS)]
+    session = engine.open(2 * _TIMED_TOKENS)
+    try:
+        began = time.perf_counter()
+        session.prefill(tokens)
+        middle = time.perf_counter()
+        for token in tokens[: _TIMED_TOKENS // 2]:
+            session.forward([token])
+        end = time.perf_counter()
+    finally:
+        session.close()
+    return _TIMED_TOKENS / (middle - began), (_TIMED_TOKENS // 2) / (end - middle)

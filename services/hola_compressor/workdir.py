@@ -1,0 +1,84 @@
+"""A job's own directory: what finished passes left, until the job has ended."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hola.compression.job import CompressionJob
+from hola.engines.memory import available_bytes
+from hola.errors import MemoryBudgetExceeded, NoDiskSpace
+from hola.telemetry import get_logger
+from hola_compressor.child import LOCK_FILE
+from hola_compressor.passes import Estimate
+
+log = get_logger(__name__)
+
+KEPT_S = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDirs:
+    """The directories of all jobs below `root`, by tenant and id. Workers may share them."""
+
+    root: Path
+
+    def of(self, job: CompressionJob) -> Path:
+        """The job's directory; made if it is not there. Raises NoDiskSpace."""
+        folder = self.root / job.tenant / job.job_id
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NoDiskSpace(f"{self.root} cannot be written: {error}", path=self.root) from error
+        return folder
+
+    def remove(self, job: CompressionJob) -> None:
+        """Forget what a job that has ended left. Idempotent."""
+        shutil.rmtree(self.root / job.tenant / job.job_id, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what nobody has touched for KEPT_S seconds and nobody works in."""
+        oldest = time.time() - KEPT_S
+        for folder in self.root.glob("*/*"):
+            if folder.is_dir() and folder.stat().st_mtime < oldest and not _is_locked(folder):
+                log.info("work_removed", path=str(folder))
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_room(estimate: Estimate, folder: Path, memory_budget_bytes: int = 0) -> None:
+    """Raises MemoryBudgetExceeded or NoDiskSpace, naming the numbers, for what does not fit now.
+
+    `memory_budget_bytes` 0 is whatever is free.
+    """
+    bounds = [bound for bound in (memory_budget_bytes or None, available_bytes()) if bound]
+    if bounds and estimate.memory_bytes > min(bounds):
+        raise MemoryBudgetExceeded(
+            f"the job needs about {estimate.memory_bytes} bytes of memory, {min(bounds)} can be"
+            " had here",
+            needed_bytes=estimate.memory_bytes,
+            available_bytes=min(bounds),
+        )
+    place = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(place).free
+    if estimate.disk_bytes > free:
+        raise NoDiskSpace(
+            f"the job needs about {estimate.disk_bytes} bytes on the disk of {place}, {free} are"
+            " free",
+            needed_bytes=estimate.disk_bytes,
+            available_bytes=free,
+            path=place,
+        )
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with (folder / LOCK_FILE).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

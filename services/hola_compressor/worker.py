@@ -1,0 +1,255 @@
+"""Takes compression jobs one at a time, keeps them alive, runs passes, publishes artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from hola.compression.job import (
+    PUBLISHING,
+    ArtifactInfo,
+    CompressionDelivery,
+    JobState,
+    JobStatus,
+    Release,
+)
+from hola.errors import BusUnavailable, Cancelled, Fenced, HolaError, UnknownRequest
+from hola.models.publish import publish
+from hola.ports import Bus
+from hola.telemetry import Metrics, bound_ids, get_logger
+from hola_compressor.artifacts import artifact_info
+from hola_compressor.passes import Progress
+from hola_compressor.process import PassProcess
+from hola_compressor.sources import Source, Sources
+from hola_compressor.workdir import WorkDirs, check_room
+
+log = get_logger(__name__)
+
+TAKE_S = 5.0
+BUS_PAUSE_S = 1.0
+BEATS_PER_IDLE = 4
+LONGEST_BEAT_S = 1.0
+GIVE_BACK_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What a worker works with: sources, directories, the process of the passes, its memory."""
+
+    sources: Sources
+    works: WorkDirs
+    process: PassProcess
+    memory_budget_bytes: int = 0
+
+
+class CompressionWorker:
+    """Runs the queue's jobs as consumer `name`, one at a time. Use from one event loop.
+
+    `idle_s` is the bus's limit after which a silent worker's job goes to another one;
+    `bus_patience_s` how long a job's end waits for a bus that went away.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        workshop: Workshop,
+        *,
+        name: str,
+        idle_s: float,
+        bus_patience_s: float,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._bus = bus
+        self._shop = workshop
+        self._name = name
+        self._idle_s = idle_s
+        self._bus_patience_s = bus_patience_s
+        self._metrics = metrics or Metrics()
+
+    async def run(self) -> None:
+        """Take and run jobs until cancelled; the one under way is given back then."""
+        await asyncio.to_thread(self._shop.works.sweep)
+        while True:
+            delivery = await self._take()
+            if delivery is not None:
+                with bound_ids(job_id=delivery.job.job_id):
+                    await self._serve(delivery)
+
+    async def _take(self) -> CompressionDelivery | None:
+        try:
+            return await self._bus.compression.take(self._name, timeout_s=TAKE_S)
+        except BusUnavailable as error:
+            log.warning("bus_unavailable", message=error.message)
+            await asyncio.sleep(random.uniform(0, BUS_PAUSE_S))
+            return None
+
+    async def _serve(self, delivery: CompressionDelivery) -> None:
+        log.info("compression_taken", model=delivery.job.model, attempts=delivery.attempts)
+        run = _Run(self._bus, self._shop, self._name, self._idle_s, delivery)
+        try:
+            artifact = await run.to_its_end()
+        except asyncio.CancelledError:
+            await self._give_back(delivery)
+            raise
+        except Fenced as fenced:
+            await self._leave(delivery, fenced)
+        except BusUnavailable as lost:
+            log.warning("job_left_to_the_bus", message=lost.message)
+        except HolaError as error:
+            await self._finish(delivery, run.status.failed(error), None)
+        except Exception as error:  # ours, not the job's: say so, and take the next one
+            log.exception("compression_failed")
+            wrong = HolaError(f"internal error in the compressor: {type(error).__name__}")
+            await self._finish(delivery, run.status.failed(wrong), None)
+        else:
+            await self._finish(delivery, run.status.done(artifact), artifact)
+
+    async def _finish(
+        self, delivery: CompressionDelivery, end: JobStatus, artifact: ArtifactInfo | None
+    ) -> None:
+        """Write the end and tell of the artifact; a bus that stays away has another worker do it.
+
+        What it finds then is whole: checkpoints, or the published artifact.
+        """
+        try:
+            retrying = AsyncRetrying(
+                wait=wait_random_exponential(multiplier=0.05, max=2),
+                stop=stop_after_delay(self._bus_patience_s),
+                retry=retry_if_exception_type(BusUnavailable),
+                reraise=True,
+            )
+            async for attempt in retrying:
+                with attempt:
+                    await self._bus.compression.finish(self._name, delivery, end)
+            if artifact is not None:
+                await self._bus.releases.announce(
+                    Release(model=artifact.model, tier=artifact.tier, digest=artifact.digest)
+                )
+        except Fenced as fenced:
+            await self._leave(delivery, fenced)
+            return
+        except BusUnavailable as lost:
+            log.warning("job_left_to_the_bus", message=lost.message)
+            return
+        why = end.failure.reason if end.failure else ""
+        log.info("compression_ended", state=end.state.name, reason=why)
+        self._metrics.compressions.labels(end.state.name.lower()).inc()
+        await asyncio.to_thread(self._shop.works.remove, delivery.job)
+
+    async def _leave(self, delivery: CompressionDelivery, fenced: Fenced) -> None:
+        """Another worker goes on in the job's directory, or it was ended and nobody does."""
+        job = delivery.job
+        log.info("fenced", message=fenced.message)
+        try:
+            status = await self._bus.compression.status(job.tenant, job.job_id)
+            is_over = status.state.ended
+        except UnknownRequest:
+            is_over = True
+        except BusUnavailable:
+            return
+        if is_over:
+            await asyncio.to_thread(self._shop.works.remove, job)
+
+    async def _give_back(self, delivery: CompressionDelivery) -> None:
+        """This worker stops: the next one need not wait until the job has gone silent."""
+        try:
+            async with asyncio.timeout(GIVE_BACK_S):
+                await self._bus.compression.release(self._name, delivery)
+        except (BusUnavailable, TimeoutError) as error:
+            log.warning("job_not_given_back", message=str(error))
+
+
+class _Run:
+    """One delivery: the work and its heartbeat side by side; who loses the job stops working."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        shop: Workshop,
+        name: str,
+        idle_s: float,
+        delivery: CompressionDelivery,
+    ) -> None:
+        self._bus = bus
+        self._shop = shop
+        self._name = name
+        self._pause_s = min(idle_s / BEATS_PER_IDLE, LONGEST_BEAT_S)
+        self._delivery = delivery
+        self._clock: Callable[[], float] = time.time
+        self.status = delivery.status
+
+    async def to_its_end(self) -> ArtifactInfo:
+        """The published artifact. Raises Fenced, and what the job fails with."""
+        working = asyncio.create_task(self._work())
+        beating = asyncio.create_task(self._beat())
+        try:
+            await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():
+                beating.result()
+            return await working
+        except Cancelled as stopped:  # the passes found their lease ended while we had the job
+            raise HolaError(f"the passes stopped by themselves: {stopped.message}") from stopped
+        finally:
+            for task in (working, beating):
+                task.cancel()
+            await asyncio.gather(working, beating, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        """Write the status, over and over. Raises Fenced."""
+        while True:
+            try:
+                await self._bus.compression.report(self._name, self._delivery, self._stamped())
+            except BusUnavailable as error:
+                log.warning("heartbeat_missed", message=error.message)
+            await asyncio.sleep(self._pause_s)
+
+    async def _work(self) -> ArtifactInfo:
+        job, shop = self._delivery.job, self._shop
+        self._say("prepare", "finding the checkpoint")
+        source = await asyncio.to_thread(shop.sources.find, job.model, job.tier)
+        work = await asyncio.to_thread(shop.works.of, job)
+        plan = await asyncio.to_thread(shop.sources.local_plan, job, work)
+        self._say("prepare", "predicting memory and disk")
+        estimate = await shop.process.estimate(plan, source.checkpoint)
+        await asyncio.to_thread(check_room, estimate, work, shop.memory_budget_bytes)
+        built = await shop.process.run(plan, source.checkpoint, work, self._advance)
+        self._say(PUBLISHING, "writing the artifact into the store", 1.0)
+        # The last look before the store changes: a job that was cancelled or lost must not get in.
+        await self._bus.compression.report(self._name, self._delivery, self._stamped())
+        return await asyncio.to_thread(self._publish, built, source)
+
+    def _publish(self, built: Path, source: Source) -> ArtifactInfo:
+        job, sources = self._delivery.job, self._shop.sources
+        tier = publish(sources.store, built, sources.publication(job, source))
+        return artifact_info(sources.store.get(job.name), tier)
+
+    def _advance(self, step: Progress) -> None:
+        self._say(step.stage, step.message, step.done, step.eta_s)
+
+    def _say(
+        self, stage: str, message: str, done: float | None = None, eta_s: float | None = None
+    ) -> None:
+        progress = self.status.progress if done is None else min(max(done, 0.0), 1.0)
+        self.status = replace(
+            self.status,
+            state=JobState.RUNNING,
+            stage=stage,
+            message=message[:200],
+            progress=progress,
+            eta_s=eta_s,
+        )
+
+    def _stamped(self) -> JobStatus:
+        self.status = replace(self.status, updated_unix_ms=round(self._clock() * 1000))
+        return self.status
