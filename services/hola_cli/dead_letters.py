@@ -16,10 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import JobQueue
 from hola.bus.streams import BusLimits
 from hola.config import Settings
 from hola.errors import HolaError, InvalidRequest, Overloaded
-from hola.ports import JobQueue
 from hola.types import DeadLetter, GenerateJob
 from hola_cli.door import settings_for
 from hola_cli.jsonform import dump

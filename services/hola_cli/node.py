@@ -12,8 +12,9 @@ import hola_drafter.app
 import hola_router.app
 import hola_verifier.app
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.config import Settings
-from hola.ports import Bus, VerifierPort
+from hola.ports import VerifierPort
 from hola.rpc.server import RpcServer
 from hola.telemetry import Metrics
 from hola_drafter.drafter import Drafter, DraftModel

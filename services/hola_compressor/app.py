@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.config import Settings
 from hola.extras import is_installed
 from hola.models.store import ModelStore
-from hola.ports import Bus
 from hola.retrieval.data_dir import data_dir
 from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics, get_logger

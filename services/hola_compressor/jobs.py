@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 
+from hola.bus.ports import Bus
 from hola.compression.job import (
     ArtifactInfo,
     CompressionJob,
@@ -23,7 +24,6 @@ from hola.compression.request import JobRequest, Submitted
 from hola.errors import BudgetInfeasible, InvalidRequest, PermissionDenied
 from hola.extras import check_installed
 from hola.models.manifest import NAME
-from hola.ports import Bus
 from hola.security.caller import Caller, CallerKind
 from hola.types import DEFAULT_TENANT
 from hola_compressor.artifacts import artifacts, report_text

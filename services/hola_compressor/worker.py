@@ -16,6 +16,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from hola.bus.ports import Bus
 from hola.compression.job import (
     PUBLISHING,
     ArtifactInfo,
@@ -26,7 +27,6 @@ from hola.compression.job import (
 )
 from hola.errors import BusUnavailable, Cancelled, Fenced, HolaError, UnknownRequest
 from hola.models.publish import publish
-from hola.ports import Bus
 from hola.telemetry import Metrics, bound_ids, get_logger
 from hola_compressor.artifacts import artifact_info
 from hola_compressor.passes import Progress

@@ -8,9 +8,10 @@ import socket
 from contextlib import AsyncExitStack
 
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.config import Settings
 from hola.engines.worker import EngineWorker
-from hola.ports import Bus, VerifierPort
+from hola.ports import VerifierPort
 from hola.rpc.server import RpcServer, RpcService
 from hola.rpc.verifier_pool import VerifierPool
 from hola.rpc.verifier_sources import REGISTRY

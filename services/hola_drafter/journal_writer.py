@@ -12,8 +12,8 @@ from tenacity import (
 )
 
 from hola import genai, tracing
+from hola.bus.ports import Journal
 from hola.errors import BusUnavailable, Fenced
-from hola.ports import Journal
 from hola.types import Failure, GenerateEvent, JournalEntry, Summary
 
 # Rounds the session may be ahead of a slow bus.

@@ -15,9 +15,9 @@ from tenacity import (
 )
 
 from hola import genai, tracing
+from hola.bus.ports import Bus
 from hola.convert import failure_of
 from hola.errors import BusUnavailable, Fenced, HolaError, UnknownRequest
-from hola.ports import Bus
 from hola.telemetry import bound_ids, get_logger
 from hola.types import Delivery, JournalEntry
 from hola_drafter.drafter import Drafter

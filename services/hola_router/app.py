@@ -6,10 +6,10 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.checking import AnswerCheck
 from hola.config import Settings
 from hola.models.store import ModelStore
-from hola.ports import Bus
 from hola.rpc.server import RpcServer, RpcService
 from hola.rpc.verifier_pool import VerifierPool
 from hola.rpc.verifier_sources import REGISTRY

@@ -16,8 +16,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from hola.bus.ports import Journal
 from hola.errors import BusUnavailable, HolaError
-from hola.ports import Journal
 from hola.telemetry import get_logger
 
 log = get_logger(__name__)

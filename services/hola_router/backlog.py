@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 
+from hola.bus.ports import Bus
 from hola.errors import BusUnavailable
-from hola.ports import Bus
 from hola.telemetry import Metrics, get_logger
 
 log = get_logger(__name__)

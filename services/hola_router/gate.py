@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from hola.ports import Bus
+from hola.bus.ports import Bus
 from hola.types import VerifierInfo
 from hola_router.admission import LoadFacts, over_rate, refusal
 from hola_router.pace import Pace

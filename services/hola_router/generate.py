@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from hola import __version__, genai, tracing
+from hola.bus.ports import Bus
 from hola.errors import (
     BusUnavailable,
     DuplicateRequest,
@@ -18,7 +19,6 @@ from hola.errors import (
     Overloaded,
     UnknownRequest,
 )
-from hola.ports import Bus
 from hola.telemetry import Metrics, get_logger
 from hola.types import (
     DEFAULT_TENANT,

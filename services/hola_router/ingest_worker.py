@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 
+from hola.bus.ports import Bus
 from hola.errors import (
     BusUnavailable,
     EmbedderMismatch,
@@ -16,7 +17,6 @@ from hola.errors import (
     UnknownCollection,
     UnknownRequest,
 )
-from hola.ports import Bus
 from hola.retrieval.ingest_job import IngestDelivery, IngestQueue, IngestReport, IngestState
 from hola.telemetry import bound_ids, get_logger
 from hola_router.ingest_run import IngestRun, Works

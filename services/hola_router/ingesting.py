@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hola.bus.ports import Bus
 from hola.errors import (
     DeadlineExceeded,
     HolaError,
     InvalidRequest,
     QuotaExceeded,
 )
-from hola.ports import Bus
 from hola.retrieval.ingest_job import (
     MAX_PRUNE,
     End,

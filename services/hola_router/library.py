@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from hola.bus.ports import Bus
 from hola.errors import InvalidRequest
-from hola.ports import Bus
 from hola.retrieval.ports import DocumentStore, Embedder
 from hola.retrieval.queries import (
     LibraryStats,

@@ -7,8 +7,8 @@ import socket
 from contextlib import AsyncExitStack
 from functools import partial
 
+from hola.bus.ports import Bus
 from hola.config import Settings
-from hola.ports import Bus
 from hola.retrieval.data_dir import data_dir, open_store
 from hola.retrieval.embedder import open_embedder
 from hola.retrieval.readers.limits import MIB, Limits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from hola.bus.ports import Bus
 from hola.errors import BusUnavailable
-from hola.ports import Bus
 from hola.rpc.channel import parse_address
 from hola.telemetry import get_logger
 from hola.types import VerifierInfo, VerifierRecord

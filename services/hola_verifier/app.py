@@ -6,11 +6,11 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.config import Settings
 from hola.engines.memory import available_bytes
 from hola.engines.worker import EngineWorker
 from hola.errors import MemoryBudgetExceeded
-from hola.ports import Bus
 from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics, get_logger
 from hola.v1 import verifier_pb2, verifier_pb2_grpc

@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 
 from hola.bus.acl import acl_rule
 from hola.bus.memory import MemoryBus, MemoryStore
+from hola.bus.ports import Bus
 from hola.bus.redis import RedisBus
 from hola.bus.streams import BusLimits, Keys
-from hola.ports import Bus
 from hola.types import (
     Correction,
     Exactness,

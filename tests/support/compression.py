@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hola.bus.memory import MemoryBus
+from hola.bus.ports import Bus
 from hola.compression.job import ArtifactInfo, CompressionJob, JobState, JobStatus
 from hola.compression.plan import Plan
 from hola.compression.request import JobRequest
 from hola.config import Settings
 from hola.models.family import Family
-from hola.ports import Bus
 from hola.rpc.compressor_client import CompressorClient
 from hola_compressor.app import build
 from tests.support.compressor_main import CHILD

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hola.bus.ports import Bus
 from hola.models.store import ModelStore
-from hola.ports import Bus
 from hola.types import (
     Exactness,
     FinishReason,

@@ -14,8 +14,8 @@ import hola_drafter.app
 import hola_router.app
 import hola_verifier.app
 from hola.bus.from_settings import bus_from
+from hola.bus.ports import Bus
 from hola.config import Settings
-from hola.ports import Bus
 from hola.rpc.drafter_client import GrpcDrafter
 from hola.rpc.router_client import RouterClient
 from hola.types import (

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 from hola.bus.connect import open_bus
+from hola.bus.ports import Bus
 from hola.bus.streams import BusLimits
 from hola.config import Settings
 from hola.errors import ConfigError
-from hola.ports import Bus, VerifierPort
+from hola.ports import VerifierPort
 from hola.rpc.verifier_client import GrpcVerifier
 from hola.telemetry import Metrics
 from hola.types import GenerateJob

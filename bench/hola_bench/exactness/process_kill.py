@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from hola.bus.connect import open_bus
+from hola.bus.ports import Bus
 from hola.bus.streams import BusLimits
 from hola.config import Settings
 from hola.errors import BusUnavailable
-from hola.ports import Bus, Engine, EngineInfo, EngineSession, Logits
+from hola.ports import Engine, EngineInfo, EngineSession, Logits
 from hola.telemetry import Metrics
 from hola.types import Tokens
 from hola_bench.cases import Case

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hola.bus.address import parse_address
 from hola.bus.memory import MemoryBus
+from hola.bus.ports import Bus
 from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits
-from hola.ports import Bus
 
 
 async def open_bus(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hola.bus.connect import open_bus
+from hola.bus.ports import Bus
 from hola.bus.security import BusSecurity
 from hola.bus.streams import BusLimits
 from hola.config import Settings
-from hola.ports import Bus
 
 
 async def bus_from(settings: Settings) -> Bus:

@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 
 class RedisJobs:
-    """ports.JobQueue on Redis streams.
+    """bus.ports.JobQueue on Redis streams.
 
     What makes it safe: creation of the journal and each step of the queue are one script each, so
     no crash can stop one half-way; a journal without a job is found by whoever publishes the

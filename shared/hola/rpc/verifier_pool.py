@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from hola.bus.ports import Registry
 from hola.checking import Checked, CheckRequest
 from hola.config import Settings
 from hola.errors import (
@@ -19,7 +20,7 @@ from hola.errors import (
     UnknownModel,
     VerifierUnavailable,
 )
-from hola.ports import Registry, VerifierLink
+from hola.ports import VerifierLink
 from hola.rpc.hedge_policy import HedgePolicy
 from hola.rpc.pool_lane import Lane
 from hola.rpc.pool_link import PoolLink

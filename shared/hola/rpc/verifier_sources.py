@@ -9,8 +9,8 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from hola.bus.ports import Registry
 from hola.errors import ConfigError, VerifierUnavailable
-from hola.ports import Registry
 from hola.rpc.channel import parse_address
 from hola.types import VerifierInfo
 

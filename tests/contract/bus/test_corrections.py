@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from hola.bus.ports import Bus
 from hola.errors import Fenced, ProtocolViolation
-from hola.ports import Bus
 from hola.types import Correction, Exactness, GenerateEvent, Outcome, Summary, Tokens
 from tests.support.bus import (
     PATIENCE_S,

@@ -6,6 +6,7 @@ import contextlib
 
 import pytest
 
+from hola.bus.ports import Bus
 from hola.errors import (
     DuplicateRequest,
     Fenced,
@@ -13,7 +14,6 @@ from hola.errors import (
     ProtocolViolation,
     UnknownRequest,
 )
-from hola.ports import Bus
 from hola.types import Failure
 from tests.support.bus import Backend, by, followed, job, started, summary, token_ids, tokens
 

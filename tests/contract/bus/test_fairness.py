@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hola.bus.ports import Bus
 from hola.errors import InvalidRequest, Overloaded, QuotaExceeded
-from hola.ports import Bus
 from hola.types import Delivery
 from tests.support.bus import Backend, job
 

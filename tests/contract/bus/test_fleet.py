@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from hola.bus.ports import Bus
 from hola.errors import ConfigError, DuplicateRequest, ProtocolViolation, UnknownRequest
-from hola.ports import Bus
 from hola.types import Exactness, VerifierInfo, VerifierRecord
 from tests.support.bus import Backend, by, job, summary
 

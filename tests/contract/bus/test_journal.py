@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from hola.bus.ports import Bus
 from hola.errors import BusUnavailable, Fenced, Overloaded, ProtocolViolation, UnknownRequest
-from hola.ports import Bus
 from hola.types import FinishReason, Outcome, Summary, Tokens
 from tests.support.bus import (
     PATIENCE_S,

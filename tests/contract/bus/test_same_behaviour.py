@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from hola.bus.ports import Bus
 from hola.errors import Fenced, HolaError
-from hola.ports import Bus
 from hola.types import Delivery
 from tests.support.bus import MemoryBackend, RedisBackend, job
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hola.bus.connect import open_bus
+from hola.bus.ports import Bus
 from hola.bus.redis import RedisBus
 from hola.bus.streams import BusLimits, Keys
 from hola.errors import BusUnavailable, DuplicateRequest, Fenced, UnknownRequest
-from hola.ports import Bus
 from tests.support.bus import (
     PATIENCE_S,
     by,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hola.bus.ports import Bus
 from hola.bus.redis import RedisBus
 from hola.convert import encode_job
 from hola.errors import BusUnavailable, Fenced, HolaError, UnknownRequest
-from hola.ports import Bus
 from hola.types import JournalEntry
 from tests.support.bus import (
     PATIENCE_S,

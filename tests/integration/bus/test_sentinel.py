@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from hola.bus.connect import open_bus
+from hola.bus.ports import Bus
 from hola.bus.redis import RedisBus
 from hola.bus.streams import BusLimits
 from hola.errors import BusUnavailable, HolaError
-from hola.ports import Bus
 from tests.support.bus import (
     PATIENCE_S,
     by,
