@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from hola.bus.ports import Backlog
 from hola.convert import encode_job, payloads
 from hola.errors import DuplicateRequest, Fenced, InvalidRequest, Overloaded
-from hola.types import Backlog, Failure, GenerateJob
+from hola.types import Failure, GenerateJob
 from hola.v1 import events_pb2
 from tests.support.bus import PATIENCE_S, Backend, by, failure, followed, job, started, tokens
 
