@@ -43,9 +43,9 @@ define apt-install
 	command -v $(1) >/dev/null
 endef
 
-.PHONY: help setup setup-test redis-server prometheus observability-check demo proto proto-check buf fmt lint type lock \
+.PHONY: help setup setup-test redis-server prometheus demo proto proto-check buf fmt lint type lock \
   test test-unit test-contract test-integration test-e2e test-slow test-chaos check bench up down logs images clean \
-  chart dist-check k8s-check images-check compose-check arm64-check
+  chart observability-check dist-check k8s-check images-check compose-check arm64-check
 
 help:  ## this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'

@@ -52,6 +52,7 @@ def medians(metric: str, more: str = "") -> tuple[tuple[str, str], ...]:
 
 
 ROUTER = 'service="router"'
+ENTROPY, RETRIEVAL = 'gate="entropy"', 'gate="retrieval"'
 DRAFTED = "hola_spec_decode_num_draft_tokens_total"
 ACCEPTED = "hola_spec_decode_num_accepted_tokens_total"
 ACCEPTED_AT = "hola_spec_decode_num_accepted_tokens_per_pos_total"
@@ -149,7 +150,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "What the entropy gate sends",
             "short",
             "Drafts in full, cut early, or not at all.",
-            ((rate("hola_draft_gate_decisions_total", "decision"), "{{decision}}"),),
+            ((rate("hola_gate_decisions_total", "decision", ENTROPY), "{{decision}}"),),
         ),
     ),
     "Verifiers": (
@@ -177,6 +178,47 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Engine time of a block", "s", "Without waiting.", medians("hola_verify_seconds")),
         Panel("Engine time of a prefill", "s", "Without waiting.", medians("hola_prefill_seconds")),
         Panel("Wait for other sessions", "s", "Of a block.", medians("hola_verify_queue_seconds")),
+    ),
+    "Retrieval and compression": (
+        Panel(
+            "How deep requests retrieve",
+            "reqps",
+            "Of those that ask for retrieval, what the gate decided.",
+            ((rate("hola_gate_decisions_total", "decision", RETRIEVAL), "{{decision}}"),),
+        ),
+        Panel(
+            "Time of a request's searches",
+            "s",
+            "At the router, before its job is queued.",
+            medians("hola_retrieval_search_seconds"),
+        ),
+        Panel(
+            "Time of the retrieval gate",
+            "s",
+            "A draft answer and its check by a verifier.",
+            medians("hola_retrieval_gate_seconds"),
+        ),
+        Panel(
+            "Ingests that end",
+            "short",
+            "Calls and jobs that bring documents in, by outcome.",
+            (
+                (rate("hola_ingests_total", "outcome"), "{{outcome}}"),
+                (gauge("hola_active_ingests", by="kind"), "under way: {{kind}}"),
+            ),
+        ),
+        Panel(
+            "Documents ingested",
+            "short",
+            "By outcome.",
+            ((rate("hola_ingested_documents_total", "outcome"), "{{outcome}}"),),
+        ),
+        Panel(
+            "Compression jobs that end",
+            "short",
+            "By outcome.",
+            ((rate("hola_compressions_total", "outcome"), "{{outcome}}"),),
+        ),
     ),
     "Faults": (
         Panel(

@@ -186,9 +186,9 @@ class Metrics:
             "hola_draft_seconds", "Time of a ladder's proposal", buckets=PASS_SECONDS, **where
         )
         self.gate_decisions = Counter(
-            "hola_draft_gate_decisions",
-            "Drafts by what the entropy gate left of what was asked: full, early, none",
-            ["decision"],
+            "hola_gate_decisions",
+            "retrieval: how deep, for requests that ask; entropy: what it left of a wanted draft",
+            ["gate", "decision"],
             **where,
         )
         self.journal_entries = Histogram(

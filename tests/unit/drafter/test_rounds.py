@@ -40,7 +40,7 @@ def test_the_gates_decisions_are_counted() -> None:
     for asked, tokens in ((4, 4), (4, 1), (4, 0), (0, 0)):
         rounds.drafted(tracing.OFF, asked, tokens, 1_000)
     found = {
-        each: value(metrics, "hola_draft_gate_decisions_total", decision=each)
+        each: value(metrics, "hola_gate_decisions_total", gate="entropy", decision=each)
         for each in ("full", "early", "none")
     }
     assert found == {"full": 1, "early": 1, "none": 1}
