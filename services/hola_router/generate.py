@@ -218,8 +218,7 @@ class Router:
         if request.retrieval == RetrievalParams():
             return accepted
         planned = await self._planned(accepted, request)
-        depth = planned.plan.depth.name.lower()
-        self._metrics.gate_decisions.labels("retrieval", depth).inc()
+        self._metrics.retrieval_plans.labels(planned.plan.depth.name.lower()).inc()
         self._metrics.retrieval_search_seconds.observe(planned.plan.search_ms / 1e3)
         self._metrics.retrieval_gate_seconds.observe(planned.plan.gate_ms / 1e3)
         job = replace(

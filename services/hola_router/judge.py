@@ -18,8 +18,11 @@ from hola.models.family import Family, verify_digests
 from hola.ports import Engine
 from hola.retrieval.gate.draft import Draft, draft_answer
 from hola.retrieval.gate.head import OutputHead, load_head
+from hola.retrieval.gate.held import held_signals
 from hola.retrieval.gate.model import Gate, Judgement
 from hola.retrieval.gate.place import gate_in_force
+from hola.retrieval.gate.search_shape import search_signals
+from hola.retrieval.types import Passage
 from hola.telemetry import get_logger
 from hola_router.reader import Reader
 
@@ -80,13 +83,20 @@ class Judge:
         self._look_again_at = 0.0
 
     async def judge(
-        self, reader: Reader, question: str, prompt: str, seen: dict[str, float], *, tenant: str
+        self,
+        reader: Reader,
+        question: str,
+        prompt: str,
+        found: Sequence[Passage],
+        *,
+        tenant: str,
     ) -> Verdict:
-        """Judge a question whose prompt without passages is `prompt`; `seen`: a search's signals.
+        """Judge a question whose prompt without passages is `prompt`; a look has `found` these.
 
         Raises ArtifactInvalid for a gate file that cannot be read: its owner must know.
         """
         began = time.perf_counter()
+        seen = search_signals(question, found)
         gate = await asyncio.to_thread(self._gate, reader.family)
         if gate is None:
             speed = await self.prefill_ms_per_token()
@@ -94,12 +104,15 @@ class Judge:
         notes: list[str] = []
         signals = seen
         answer: str | None = None
-        if gate.needs() & frozenset("uca"):
+        if gate.needs() & frozenset("ucah"):
             tokens = await asyncio.to_thread(reader.tokens, prompt)
             draft = await self._draft(reader.family, gate, tokens, tenant, notes)
             if draft is not None:
+                text = reader.text(draft.tokens)
+                answer = text if "a" in gate.needs() else None
                 signals = signals | draft.signals
-                answer = reader.text(draft.tokens) if "a" in gate.needs() else None
+                if "h" in gate.needs():
+                    signals |= held_signals(question, text, found)
                 signals |= await self._checked(reader, gate, tokens, draft, tenant, notes)
         speed = await self.prefill_ms_per_token()
         signals, judgement = await asyncio.to_thread(_judged, gate, question, answer, signals)

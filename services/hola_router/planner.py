@@ -163,12 +163,12 @@ class Planner:
             speed = await self._judge.prefill_ms_per_token()
             return Hits(), Verdict(prefill_ms_per_token=speed)
         look = await searcher.look(asked.tenant, asked.collections, asked.question)
-        seen = search_signals(asked.question, look.passages)
         if not look.hits and not searcher.has_embedder:
             speed = await self._judge.prefill_ms_per_token()
+            seen = search_signals(asked.question, ())
             return look, Verdict(signals=seen, prefill_ms_per_token=speed)
         verdict = await self._judge.judge(
-            asked.reader, asked.question, asked.prompt, seen, tenant=asked.tenant
+            asked.reader, asked.question, asked.prompt, look.passages, tenant=asked.tenant
         )
         return look, verdict
 

@@ -15,6 +15,8 @@ from hola.types import Citation
 from hola_router.reader import Reader
 from hola_router.search import Hit
 
+# Of the best BM25 score: below it there are only words that stand in most passages.
+_COMMON_SHARE = 0.02
 _WHY = {
     CutReason.LOW_SCORE: "fit the question too little",
     CutReason.REDUNDANT: "say what another one says",
@@ -43,12 +45,18 @@ class Selected:
 
 def select(reader: Reader, question: str, hits: Sequence[Hit], budget_tokens: int) -> Selected:
     """The sentences most likely to answer, within the budget. Blocks for milliseconds."""
-    sound = [hit for hit in hits if reader.harmless(hit.passage.chunk.text) is not None]
-    spelled = [
-        replace(cited(hit), cut="it spells control tokens of the model")
-        for hit in hits
-        if hit not in sound
-    ]
+    sound: list[Hit] = []
+    unfit: list[Citation] = []
+    best: dict[str, float] = {}  # BM25 of two collections cannot be compared
+    for hit in hits:
+        best[hit.collection] = max(best.get(hit.collection, 0.0), hit.passage.bm25 or 0.0)
+    for hit in hits:
+        if reader.harmless(hit.passage.chunk.text) is None:
+            unfit.append(replace(cited(hit), cut="it spells control tokens of the model"))
+        elif _says_nothing(hit.passage, best[hit.collection]):
+            unfit.append(replace(cited(hit), cut="it shares only words that stand everywhere"))
+        else:
+            sound.append(hit)
 
     def frame(passage: Passage) -> str:
         title = reader.harmless(passage.chunk.title) or ""
@@ -75,7 +83,16 @@ def select(reader: Reader, question: str, hits: Sequence[Hit], budget_tokens: in
         for rank, hit in enumerate(sound)
         if rank not in ranks
     ]
-    return Selected(kept=kept, cuts=tuple([*cuts, *spelled][:MAX_CUTS]))
+    return Selected(kept=kept, cuts=tuple([*cuts, *unfit][:MAX_CUTS]))
+
+
+def _says_nothing(passage: Passage, best_bm25: float) -> bool:
+    """Whether only words that nearly every passage has led to it: BM25 gives these next to nothing.
+
+    A sentence with such a word looks fit by itself, and crowds of them mislead a small model.
+    """
+    by_words_alone = passage.dense is None and passage.bm25 is not None
+    return by_words_alone and (passage.bm25 or 0.0) < _COMMON_SHARE * best_bm25
 
 
 def cited(hit: Hit) -> Citation:

@@ -214,6 +214,12 @@ class Metrics:
 
     def _of_retrieval(self, where: dict[str, Any]) -> None:
         timed = {**where, "buckets": PASS_SECONDS}
+        self.retrieval_plans = Counter(
+            "hola_retrieval_plans",
+            "Requests that asked for retrieval, by depth",
+            ["depth"],
+            **where,
+        )
         self.retrieval_search_seconds = Histogram(
             "hola_retrieval_search_seconds", "Time of a request's searches", **timed
         )

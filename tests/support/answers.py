@@ -16,7 +16,7 @@ import hola_router.app
 import hola_verifier.app
 from hola.config import Settings
 from hola.retrieval.chunking import digest_of
-from hola.retrieval.data_dir import open_store
+from hola.retrieval.store_from import store_from
 from hola.retrieval.types import Chunk, ChunkedDocument
 from hola.rpc.router_client import RouterClient
 from hola.security.api_keys import NewKey
@@ -58,7 +58,7 @@ async def put(
     settings: Settings, name: str, *documents: ChunkedDocument, tenant: str = "default"
 ) -> None:
     """Write documents to a tenant's collection."""
-    store = open_store(settings)
+    store = store_from(settings)
     try:
         await store.create(tenant, name)
         await store.put(tenant, name, documents)

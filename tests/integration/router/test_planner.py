@@ -134,8 +134,8 @@ async def test_the_prompt_has_the_form_of_the_reading_tasks(start: Start) -> Non
     desk = start()
     await desk.fill(*knowledge(5))
     planned = await desk.plan(asked(UNKNOWN, retrieval=LIGHT))
-    text = planned.plan.citations[0].text
-    assert planned.prompt == (f"<|bos|><|user|>Passage: {text}\nQuestion: {UNKNOWN}<|assistant|>")
+    read = "".join(f"Passage: {cited.text}\n" for cited in planned.plan.citations)
+    assert planned.prompt == f"<|bos|><|user|>{read}Question: {UNKNOWN}<|assistant|>"
     assert planned.lookup_texts[0] == knowledge(1)[0].chunks[0].text
 
 
@@ -355,12 +355,17 @@ async def test_a_store_that_is_down_is_waited_for_by_nobody(
     await down.close()
 
 
+def counted(router: Router, name: str, **labels: str) -> float | None:
+    return router._metrics.registry.get_sample_value(name, labels)
+
+
 async def test_a_job_that_is_taken_over_has_the_same_passages(start: Start) -> None:
     desk = start()
     await desk.fill(*knowledge(3))
     bus = MemoryBus()
     router = Router(bus=bus, catalogue=desk.catalogue, detach_grace_s=1000, planner=desk.planner)
     accepted = await router.accept(asked(UNKNOWN, retrieval=LIGHT))
+    assert counted(router, "hola_retrieval_plans_total", depth="light") == 1
     first = await bus.jobs.take("a", timeout_s=5)
     assert first is not None
     await bus.jobs.release("a", first)
