@@ -30,9 +30,22 @@ define make-venv
 	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 endef
 
-.PHONY: help setup setup-test redis-server demo proto proto-check buf fmt lint type lock \
+# A program of Debian's, by the name of its package, unless it is there; what to do where there is no apt-get.
+define apt-install
+	@if command -v $(1) >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "$(1) is missing and there is no apt-get: install $(2) by hand."; exit 1; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+	else echo "$(1) is missing and needs root to install: sudo apt-get install $(1)"; exit 1; fi; \
+	echo "Installing $(1) with apt-get ..."; \
+	$$sudo apt-get update -qq; \
+	$$sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+	command -v $(1) >/dev/null
+endef
+
+.PHONY: help setup setup-test redis-server prometheus observability-check demo proto proto-check buf fmt lint type lock \
   test test-unit test-contract test-integration test-e2e test-slow test-chaos check bench up down logs images clean \
-  dist-check k8s-check images-check compose-check arm64-check
+  chart dist-check k8s-check images-check compose-check arm64-check
 
 help:  ## this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -40,13 +53,13 @@ help:  ## this list
 $(VENV)/.dev: pyproject.toml requirements/lock.txt
 	$(call make-venv,$(VENV))
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,auth]'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,weaviate,auth,otel]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.dev
 	@echo "Installing what the model tests compare with (torch, transformers) into $(VENV) ..."
 	@$(BIN)/python $(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
-	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,auth,test-models]'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,weaviate,auth,otel,test-models]'
 	@touch $@
 
 $(DEMO_VENV)/.demo: pyproject.toml requirements/lock.txt
@@ -60,15 +73,14 @@ setup: $(VENV)/.dev  ## development environment in .venv (no torch)
 setup-test: $(VENV)/.test redis-server  ## what every test needs: adds torch, transformers, redis-server
 
 redis-server:  ## install Debian's redis-server if there is none
-	@if command -v redis-server >/dev/null; then exit 0; fi; \
-	if ! command -v apt-get >/dev/null; then echo "redis-server is missing and there is no apt-get: install Redis 7 or newer by hand."; exit 1; fi; \
-	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
-	else echo "redis-server is missing and needs root to install: sudo apt-get install redis-server"; exit 1; fi; \
-	echo "Installing redis-server with apt-get ..."; \
-	$$sudo apt-get update -qq; \
-	$$sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
-	command -v redis-server >/dev/null
+	$(call apt-install,redis-server,Redis 7 or newer)
+
+prometheus:  ## install Debian's prometheus (with promtool) if there is none
+	$(call apt-install,prometheus,Prometheus)
+
+# Proof that docs/OBSERVABILITY.md holds: real processes, promtool, a real Prometheus. No part of `make test`.
+observability-check: $(VENV)/.dev redis-server prometheus  ## metrics, traces, alerts and dashboard, on real processes
+	@$(BIN)/python -m tools.observability_check
 
 demo: $(DEMO_VENV)/.demo  ## fresh clone to a streamed, verified answer (own venv, no torch, no server)
 	@$(DEMO_VENV)/bin/hola generate --embedded --check-exact --model demo "$(DEMO_PROMPT)"
@@ -103,13 +115,10 @@ lint: $(VENV)/.dev  ## ruff: format and rules
 type: $(VENV)/.dev  ## mypy strict on our packages
 	@$(BIN)/mypy
 
-lock:  ## resolve requirements/lock.txt again from pyproject.toml
+lock:  ## resolve requirements/ again from pyproject.toml: the lock file, and one file with hashes per image
 	$(call make-venv,$(VENV))
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
-	@{ echo "# Made by \`make lock\` (uv pip compile, every extra, every platform). Used as constraints: pip install -c."; \
-	  $(BIN)/uv pip compile --quiet --upgrade --all-extras --universal --python-version 3.11 \
-	    --no-header --no-annotate pyproject.toml; } > requirements/lock.tmp
-	@mv requirements/lock.tmp requirements/lock.txt
+	@$(BIN)/python -m tools.lock
 
 test-unit: $(VENV)/.dev  ## unit tests: no sockets, no models
 	@$(BIN)/pytest -q -m "$(DEFAULT_MARKS)" tests/unit $(PYTEST_ARGS)
@@ -145,6 +154,9 @@ dist-check:  ## wheel and sdist: built, installed elsewhere, asked by Python, gr
 k8s-check: $(VENV)/.dev  ## every overlay and the chart: rendered, against schemas, against our policies
 	@$(BIN)/python -m tools.checks.k8s
 
+chart: $(VENV)/.dev  ## write the Helm chart, made from the kustomize overlays, into dist/chart
+	@$(BIN)/python -m tools.helm_chart dist/chart
+
 images-check: $(VENV)/.dev  ## build the images with buildah on a Debian made here and run them (root; IMAGES="edge ...")
 	@$(BIN)/python -m tools.checks.images $(IMAGES)
 
@@ -154,7 +166,10 @@ compose-check: $(VENV)/.dev redis-server  ## the compose file's own commands on 
 arm64-check: $(VENV)/.dev  ## the edge install on an emulated arm64 Debian: the demo tiers write the same ids (root; slow)
 	@$(BIN)/python -m tools.checks.arm64
 
-up: images  ## start redis and the four services with docker compose
+secrets/password: | $(VENV)/.dev
+	@$(BIN)/hola keys redis secrets
+
+up: images secrets/password  ## start Redis and the services with docker compose; its users go into secrets/
 	@docker compose up --detach --wait
 
 down:  ## stop them (the Redis volume stays)

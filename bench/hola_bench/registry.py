@@ -47,6 +47,12 @@ BENCHES = (
         minutes="about 12",
     ),
     Bench(
+        name="tracing",
+        module="hola_bench.tracing",
+        summary="what spans cost a request, off and written to a file",
+        minutes="1",
+    ),
+    Bench(
         name="retrieval",
         module="hola_bench.retrieval",
         summary="nDCG, recall and query time on a test set in BEIR's form",

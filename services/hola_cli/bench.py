@@ -15,6 +15,7 @@ from hola_cli.bench_options import (
     LoadOptions,
     RetrievalOptions,
     SpeedOptions,
+    TracingOptions,
 )
 from hola_cli.door import settings_for
 from hola_cli.flatten import flat
@@ -108,6 +109,33 @@ def speed(what: SpeedOptions, family: FamilyOptions, json: JsonOption = False) -
     _show(registry.run("speed", options), json)
 
 
+@app.command("tracing")
+@flat
+def tracing(what: TracingOptions, family: FamilyOptions, json: JsonOption = False) -> None:
+    """Time requests with tracing off, off again, and to a file. Needs the otel extra.
+
+    What the two times off differ by is the machine's noise.
+
+    Examples:
+
+    `hola bench tracing --json`
+
+    `hola bench tracing --repeats 100`
+    """
+    from hola_bench.tracing import Options
+
+    settings = settings_for(family)
+    quiet(settings)
+    options = Options(
+        models_dir=settings.models_dir,
+        model=settings.model,
+        repeats=what.repeats,
+        max_tokens=what.max_tokens,
+        seed=what.seed,
+    )
+    _show(registry.run("tracing", options), json)
+
+
 @app.command("chaos")
 @flat
 def chaos(what: ChaosOptions, family: FamilyOptions, json: JsonOption = False) -> None:
@@ -184,6 +212,9 @@ def retrieval(
         alpha=what.alpha,
         repeats=what.repeats,
         seed=what.seed,
+        store=what.store,
+        store_key_file=settings.store_key_file,
+        insecure=settings.insecure,
     )
     _show(registry.run("retrieval", options), json)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hola.retrieval.store_from import SQLITE
 from hola.retrieval.types import DEFAULT_ALPHA
 
 SeedOption = Annotated[
@@ -79,6 +80,20 @@ class SpeedOptions:
     threads: Annotated[
         int, typer.Option("--threads", metavar="N", min=0, help="Engine threads; 0: one per core.")
     ] = 0
+    seed: SeedOption = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingOptions:
+    """What `hola bench tracing` times."""
+
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", metavar="N", min=1, help="Interleaved requests of each kind."),
+    ] = 40
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=2, help="Most tokens per request.")
+    ] = 96
     seed: SeedOption = 0
 
 
@@ -180,6 +195,15 @@ class RetrievalOptions:
         float,
         typer.Option("--alpha", metavar="A", min=0, max=1, help="Dense share of a hybrid score."),
     ] = DEFAULT_ALPHA
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="`sqlite` or `weaviate://host:port`, with HOLA_STORE_KEY_FILE; the set goes into"
+            " a collection of its own there, and is dropped.",
+        ),
+    ] = SQLITE
     repeats: Annotated[
         int,
         typer.Option("--repeats", metavar="N", min=1, help="Ways to fold a gate set, averaged."),

@@ -15,6 +15,7 @@ from hola.errors import HolaError
 from hola_cli import (
     ask,
     bench,
+    bundle,
     certs,
     chat,
     collections,
@@ -125,6 +126,7 @@ app.add_typer(config.app, name="config")
 app.command("top")(top.command)
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
+app.command("bundle")(bundle.command)
 app.add_typer(certs.app, name="certs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")

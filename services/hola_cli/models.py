@@ -195,7 +195,8 @@ def _show_report(store: ModelStore, name: str, tier: str, out: Path | None, *, j
 
 
 def _store(models_dir: str | None) -> ModelStore:
-    return ModelStore.at(settings_for(FamilyOptions(models_dir=models_dir)).models_dir)
+    settings = settings_for(FamilyOptions(models_dir=models_dir))
+    return ModelStore.at(settings.models_dir, offline=settings.offline)
 
 
 def _read(store: ModelStore, name: str) -> Family | HolaError:

@@ -22,8 +22,8 @@ class Rounds:
         self._draft, self._wire, self._queue = stage("draft"), stage("wire"), stage("queue")
         self._verify, self._commit = stage("verify"), stage("commit")
         decided = metrics.gate_decisions.labels
-        self._full = decided("entropy", "full")
-        self._early, self._none = decided("entropy", "early"), decided("entropy", "none")
+        self._full = decided("full")
+        self._early, self._none = decided("early"), decided("none")
         self._judged_ns = 0
 
     def drafted(self, span: tracing.Span, asked: int, tokens: int, elapsed_ns: int) -> None:

@@ -172,7 +172,7 @@ class VerifierHost:
         verdict = timed.value
         self._metrics.verify_seconds.observe(timed.compute_ns / 1e9)
         self._metrics.verify_queue_seconds.observe(timed.queue_ns / 1e9)
-        self._count(block, verdict)
+        self._metrics.count_block(len(block.tokens), verdict.accepted)
         return replace(
             verdict,
             compute_ns=timed.compute_ns,
@@ -307,7 +307,7 @@ class VerifierHost:
 
         def begin() -> tuple[int, Iterator[None]]:
             if entry.cache is None and entry.owner is owner:
-                entry.cache = self._allocate(entry.capacity, request)
+                entry.cache = self._target.open(entry.capacity, request.sampling)
             cache = self._check_owner(owner, entry)
             cached = cache.rebase(request.prompt, request.committed, sampling=request.sampling)
             return cached, cache.prefill_steps()
@@ -329,25 +329,6 @@ class VerifierHost:
         fed = len(request.prompt) + len(request.committed) - 1 - cached_tokens
         self._speed.observe(fed, compute_ns - timed.compute_ns)
         return Timed(cached_tokens, queue_ns, compute_ns)
-
-    def _allocate(self, capacity: int, request: Open) -> VerifierSession:
-        """On the worker's thread."""
-        info = self._target.engine.info
-        return VerifierSession(
-            self._target.engine.open(capacity),
-            request.sampling,
-            info.eos_token_ids,
-            vocab_size=info.vocab_size,
-        )
-
-    def _count(self, block: DraftBlock, verdict: Verdict) -> None:
-        """What was drafted and accepted. Plain decoding drafts nothing."""
-        if block.tokens:
-            self._metrics.drafts.inc()
-            self._metrics.draft_tokens.inc(len(block.tokens))
-            self._metrics.accepted_tokens.inc(verdict.accepted)
-        for position in range(verdict.accepted):
-            self._metrics.accepted_at.labels(position).inc()
 
     def _check_owner(self, owner: object, entry: Session) -> VerifierSession:
         """The session's cache, if it is still this stream's; also asked on the worker's thread.

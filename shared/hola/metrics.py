@@ -65,6 +65,15 @@ class Metrics:
             ProcessCollector(registry=self.registry)
             self.registry.register(DeviceCollector())
 
+    def count_block(self, drafted: int, accepted: int) -> None:
+        """A verified block: tokens drafted and accepted. Plain decoding drafts none."""
+        if drafted:
+            self.drafts.inc()
+            self.draft_tokens.inc(drafted)
+            self.accepted_tokens.inc(accepted)
+        for position in range(accepted):
+            self.accepted_at.labels(position).inc()
+
     def _of_every_server(self, where: dict[str, Any]) -> None:
         self.build_info = Gauge(
             "hola_build_info", "1; what runs", ["version", "service", "python"], **where
@@ -76,6 +85,9 @@ class Metrics:
         self.config_reloads = Counter(
             "hola_config_reloads", "Reloads of settings: done, refused", ["outcome"], **where
         )
+        # From 0 on: a counter that appears with 1 has not grown, to Prometheus.
+        for outcome in ("done", "refused"):
+            self.config_reloads.labels(outcome)
 
     def _of_requests(self, where: dict[str, Any]) -> None:
         self.requests = Counter("hola_requests", "Ended requests", ["service", "outcome"], **where)
@@ -101,12 +113,6 @@ class Metrics:
             "From acceptance to the end of a request that was not cut short",
             ["service"],
             buckets=REQUEST_SECONDS,
-            **where,
-        )
-        self.gate_decisions = Counter(
-            "hola_gate_decisions",
-            "retrieval: the plan of a request; entropy: how much of a wanted draft was sent",
-            ["gate", "decision"],
             **where,
         )
 
@@ -178,6 +184,12 @@ class Metrics:
         )
         self.draft_seconds = Histogram(
             "hola_draft_seconds", "Time of a ladder's proposal", buckets=PASS_SECONDS, **where
+        )
+        self.gate_decisions = Counter(
+            "hola_draft_gate_decisions",
+            "Drafts by what the entropy gate left of what was asked: full, early, none",
+            ["decision"],
+            **where,
         )
         self.journal_entries = Histogram(
             "hola_journal_entries", "Entries of an ended journal", buckets=ENTRIES, **where

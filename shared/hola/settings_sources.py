@@ -138,7 +138,7 @@ def _check_known(table: Table, given: Mapping[str, str], text: str) -> None:
         if name not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
             raise ConfigError(
-                f"{text.format(name)}: did you mean {near[0]}? `hola config show` lists them all",
+                f"{text.format(name)}: did you mean {near[0]}? `hola config show --all` lists them",
                 variable=name,
                 nearest=near[0],
             )

@@ -381,15 +381,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """How many jobs wait for a drafter, how many one has taken, how many were given up."""
-
-    waiting: int
-    taken: int
-    dead_letters: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A job that was given up: its id among the dead letters, why, and the job if it can be read.
 

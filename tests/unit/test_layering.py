@@ -150,6 +150,16 @@ def model_library_outside_engines(module: Module) -> Iterator[str]:
                 yield f"{module.path}:{used.line} imports {used.name}: only hola/engines may"
 
 
+def tracing_library_outside_its_exporter(module: Module) -> Iterator[str]:
+    if module.name != "hola.tracing_export":
+        for used in module.imports():
+            if (
+                used.name.partition(".")[0] == "opentelemetry"
+                and used.name != "opentelemetry.sdk.trace"
+            ):
+                yield f"{module.path}:{used.line} imports {used.name}: use hola.tracing"
+
+
 def servicer_computes(module: Module) -> Iterator[str]:
     if module.is_servicer:
         for used in module.imports():
@@ -197,6 +207,7 @@ RULES = [
     service_imports_a_service,
     pure_module_imports_the_world,
     model_library_outside_engines,
+    tracing_library_outside_its_exporter,
     servicer_computes,
     servicer_method_too_long,
     file_too_long,
@@ -248,6 +259,11 @@ BAD = [
     (model_library_outside_engines, "shared/hola/rpc/x.py", "def f():\n    import torch"),
     (model_library_outside_engines, "services/hola_cli/x.py", "import onnxruntime as ort"),
     (model_library_outside_engines, "shared/hola/x.py", "def f():\n    require('torch', 'edge')"),
+    (
+        tracing_library_outside_its_exporter,
+        "shared/hola/rpc/x.py",
+        "from opentelemetry import trace",
+    ),
     (servicer_computes, "services/hola_router/servicer.py", "import numpy as np"),
     (servicer_method_too_long, "services/hola_router/servicer.py", "def f():" + "\n x = 1" * 13),
     (file_too_long, "shared/hola/x.py", "x = 1\n" * 401),

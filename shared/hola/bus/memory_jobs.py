@@ -8,12 +8,13 @@ from hola.bus import rules
 from hola.bus.memory_journal import MemoryJournal
 from hola.bus.memory_queue import StoredJob
 from hola.bus.memory_store import MemoryStore
+from hola.bus.ports import Backlog
 from hola.bus.rules import RawJob
 from hola.bus.streams import SEAL_ID, BusLimits
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
-from hola.types import Backlog, DeadLetter, Delivery, GenerateJob
+from hola.types import DeadLetter, Delivery, GenerateJob
 from hola.validate import check_tenant
 
 log = get_logger(__name__)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Protocol
 
 from hola.compression.queue import CompressionQueue, Releases
 from hola.retrieval.ingest_job import IngestQueue, IngestReports
 from hola.types import (
-    Backlog,
     DeadLetter,
     Delivery,
     GenerateJob,
     JournalEntry,
     VerifierRecord,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How many jobs wait for a drafter, how many one has taken, how many were given up."""
+
+    waiting: int
+    taken: int
+    dead_letters: int
 
 
 class JobQueue(Protocol):

@@ -7,6 +7,7 @@ import time
 import uuid
 
 from hola.bus import rules
+from hola.bus.ports import Backlog
 from hola.bus.redis_journal import RedisJournal
 from hola.bus.redis_link import RawEntry, RedisLink
 from hola.bus.redis_queue import RedisQueue
@@ -15,7 +16,7 @@ from hola.bus.streams import GROUP, PAYLOAD_FIELD, REASON_FIELD, TENANT_FIELD, p
 from hola.convert import decode_job, encode_job, request_id_of
 from hola.errors import HolaError, ProtocolViolation, UnknownRequest
 from hola.telemetry import get_logger
-from hola.types import Backlog, DeadLetter, Delivery, GenerateJob
+from hola.types import DeadLetter, Delivery, GenerateJob
 from hola.validate import check_tenant
 
 log = get_logger(__name__)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from hola.bus.ports import Backlog
 from hola.convert import encode_job, payloads
 from hola.errors import DuplicateRequest, Fenced, InvalidRequest, Overloaded
 from hola.types import Failure, GenerateJob
@@ -26,6 +27,26 @@ async def test_a_job_comes_out_as_it_went_in(backend: Backend) -> None:
     assert await bus.jobs.depth() == 1
     await bus.jobs.ack(delivery)
     assert await bus.jobs.depth() == 0
+
+
+async def test_the_backlog_tells_waiting_taken_and_dead_jobs_of_all_tenants(
+    backend: Backend,
+) -> None:
+    bus = backend.bus(max_attempts=1, job_idle_s=IDLE_S)
+    assert await bus.jobs.backlog() == Backlog(waiting=0, taken=0, dead_letters=0)
+    for request_id, tenant in (("r1", "acme"), ("r2", "acme"), ("r3", "umbrella")):
+        await bus.jobs.publish(job(request_id, tenant))
+    assert await bus.jobs.backlog() == Backlog(waiting=3, taken=0, dead_letters=0)
+    delivery = await bus.jobs.take("a", timeout_s=1)
+    assert delivery is not None
+    assert await bus.jobs.backlog() == Backlog(waiting=2, taken=1, dead_letters=0)
+    await bus.jobs.ack(delivery)
+    assert await bus.jobs.backlog() == Backlog(waiting=2, taken=0, dead_letters=0)
+    await bus.jobs.take("a", timeout_s=1)
+    await backend.pass_time(IDLE_S * 1.5)
+    # It went silent and has had its one attempt: it is buried on the way to the last one.
+    assert await bus.jobs.take("b", timeout_s=1) is not None
+    assert await bus.jobs.backlog() == Backlog(waiting=0, taken=1, dead_letters=1)
 
 
 async def test_a_request_id_is_published_once_even_by_two_routers_at_once(backend: Backend) -> None:

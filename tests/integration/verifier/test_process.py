@@ -117,7 +117,7 @@ async def test_an_unknown_setting_ends_it_with_the_nearest_name() -> None:
     assert code == 2
     assert output == (
         "hola-verifier: unknown setting HOLA_MODLE: did you mean HOLA_MODEL?"
-        " `hola doctor` lists them all\n"
+        " `hola config show --all` lists them\n"
     )
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hola.errors import Fenced
 from hola.telemetry import Metrics
-from hola.types import Correction, Failure, FinishReason, Outcome, Summary, TokenEvent, Tokens
+from hola.types import (
+    Correction,
+    Failure,
+    FinishReason,
+    Outcome,
+    Summary,
+    TierCounts,
+    TokenEvent,
+    Tokens,
+)
 from hola_drafter.outlet import Outlet
 from tests.support.scripted_system import job
 
@@ -54,6 +65,19 @@ async def test_tokens_reconnects_and_the_first_token_are_counted():
     assert value(metrics, "hola_committed_tokens_total", outcome="bonus") == 2
     assert value(metrics, "hola_time_to_first_token_seconds_count", service="drafter") == 1
     assert value(metrics, "hola_reconnects_total") == 3
+
+
+async def test_latencies_tiers_and_prompts_are_counted():
+    tiers = (TierCounts(tier="draft", proposed_tokens=5, accepted_tokens=3),)
+    out, metrics = outlet([])
+    for event in (TOKENS, TOKENS, replace(SUMMARY, tiers=tiers, prompt_tokens=7)):
+        await out(event)
+    assert value(metrics, "hola_inter_token_latency_seconds_count") == 2, "of the second event"
+    assert value(metrics, "hola_e2e_request_latency_seconds_count", service="drafter") == 1
+    assert value(metrics, "hola_prompt_tokens_total") == 7
+    of_draft = {"tier": "draft", "outcome": "proposed"}
+    assert value(metrics, "hola_tier_tokens_total", **of_draft) == 5
+    assert value(metrics, "hola_tier_tokens_total", **{**of_draft, "outcome": "accepted"}) == 3
 
 
 async def test_a_failure_is_counted_by_its_reason():
