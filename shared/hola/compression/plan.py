@@ -36,7 +36,7 @@ class Objective(StrEnum):
     """What the budgeted artifact shall be best at."""
 
     QUALITY = "quality"  # least damage to the model's distribution
-    LATENCY = "latency"  # least damage, milliseconds of a decoding step counted beside bytes
+    LATENCY = "latency"  # one per cent of damage is worth one of a decoding step's milliseconds
     DRAFT = "draft"  # most accepted tokens per second with a given target
 
 
