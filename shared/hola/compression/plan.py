@@ -114,11 +114,12 @@ class Quantize:
 class Repair:
     """Training of scales, and of `codes` too, by KL to the original; `steps` 0 leaves it out.
 
-    `rate` is the largest change per step: of a scale as a share of it, of a code in codes times 10.
-    Training the codes takes 16 bytes of memory per parameter, the scales alone 1 to 2.
+    Off by default: it has not paid in what was measured (docs/LOBI.md). `rate` is the largest
+    change per step: of a scale as a share of it, of a code in codes times 10. Training the codes
+    takes 16 bytes of memory per parameter, the scales alone 1 to 2.
     """
 
-    steps: int = 200
+    steps: int = 0
     rate: float = 3e-4
     rows: int = 16
     codes: bool = True
