@@ -18,10 +18,12 @@ from hola_compressor.passes.verdict import artifact_bytes
 
 # Name and the builder's options; the head and the embedding share their codes where it can.
 BUILDER: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "ORT int4 rtn b32": ("int4", ("block_size=32", "int4_algo_config=rtn")),
-    "ORT int4 rtn b128": ("int4", ("block_size=128", "int4_algo_config=rtn")),
     "ORT int4 default b32": ("int4", ("block_size=32",)),
-    "ORT int4 k_quant b32": ("int4", ("block_size=32", "int4_algo_config=k_quant")),
+    "ORT int4 default b128": ("int4", ("block_size=128",)),
+    "ORT int4 rtn b32": ("int4", ("block_size=32", "algo_config=rtn")),
+    "ORT int4 rtn b128": ("int4", ("block_size=128", "algo_config=rtn")),
+    "ORT int4 k_quant b32": ("int4", ("block_size=32", "algo_config=k_quant")),
+    "ORT int4 k_quant_mixed b32": ("int4", ("block_size=32", "algo_config=k_quant_mixed")),
     "ORT int8 b32": ("int8", ("block_size=32",)),
 }
 QUICK = ("ORT int4 rtn b32",)

@@ -31,9 +31,9 @@ class Score:
 
     @property
     def gap(self) -> float:
-        """Rise of perplexity on the tier's own kind, as a share of the original's."""
+        """Perplexity's distance from the original's, up or down, as a share, on the own kind."""
         own = self.quality[OWN]
-        return own.perplexity / own.original_perplexity - 1
+        return abs(own.perplexity / own.original_perplexity - 1)
 
     def row(self) -> dict[str, object]:
         """As a row of the report's tables."""
@@ -44,6 +44,7 @@ class Score:
             row[f"{text}_kld"] = rounded(quality.kld_mean)
             row[f"{text}_kld_p99"] = rounded(quality.kld_p99)
             row[f"{text}_ppl"] = rounded(quality.perplexity)
+            row[f"{text}_ppl_original"] = rounded(quality.original_perplexity)
             row[f"{text}_top1"] = rounded(quality.top1_agreement)
         return row
 

@@ -1,0 +1,83 @@
+"""The compression benchmark's rules: llama.cpp's recipes, the front, what an option may be."""
+
+from __future__ import annotations
+
+import pytest
+
+from hola.errors import InvalidRequest
+from hola_bench.compression import DEFAULT_POINTS, PARTS, parse_parts, parse_points
+
+LAYERS = 8
+
+
+def tensor_type(name: str, recipe: str, columns: int = 256) -> str:
+    ggml = pytest.importorskip("hola_bench.compression.ggml")
+    kind: str = ggml.tensor_type(name, recipe, LAYERS, columns)
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "kind"),
+    [
+        ("model.layers.0.self_attn.v_proj", "Q4_K_M", "Q6_K"),
+        ("model.layers.1.self_attn.v_proj", "Q4_K_M", "Q4_K"),
+        ("model.layers.3.mlp.down_proj", "Q4_K_M", "Q6_K"),
+        ("model.layers.7.mlp.down_proj", "Q4_K_M", "Q6_K"),
+        ("model.layers.4.mlp.up_proj", "Q4_K_M", "Q4_K"),
+        ("model.layers.1.self_attn.v_proj", "Q3_K_M", "Q5_K"),
+        ("model.layers.2.self_attn.v_proj", "Q3_K_M", "Q4_K"),
+        ("model.layers.2.self_attn.o_proj", "Q3_K_M", "Q4_K"),
+        ("model.layers.2.mlp.gate_proj", "Q2_K", "Q2_K"),
+        ("model.layers.2.mlp.down_proj", "Q2_K", "Q3_K"),
+        ("lm_head", "Q4_K_M", "Q6_K"),
+        ("lm_head", "Q8_0", "Q8_0"),
+        ("model.layers.2.mlp.gate_proj", "Q4_0", "Q4_0"),
+    ],
+)
+def test_a_recipe_gives_llama_cpps_type(name, recipe, kind):
+    assert tensor_type(name, recipe) == kind
+
+
+@pytest.mark.parametrize(
+    ("recipe", "columns", "kind"),
+    [("Q4_K_M", 384, "Q5_0"), ("Q2_K", 384, "Q4_0"), ("Q6_K", 384, "Q8_0"), ("Q4_K_M", 40, "F16")],
+)
+def test_rows_that_do_not_fit_fall_back(recipe, columns, kind):
+    assert tensor_type("model.layers.4.mlp.up_proj", recipe, columns) == kind
+
+
+def test_the_front_is_who_has_less_damage_for_no_more_bytes():
+    scores = pytest.importorskip("hola_bench.compression.scores")
+    from hola.compression.report import Quality
+
+    def score(size: int, kld: float):
+        quality = Quality(
+            text="own", tokens=1, perplexity=2.0, original_perplexity=2.5, kld_mean=kld,
+            kld_p99=kld, top1_agreement=1.0,
+        )  # fmt: skip
+        return scores.Score(name="x", bytes=size, bits_per_weight=1.0, quality={"own": quality})
+
+    assert score(1, 0.0).gap == pytest.approx(0.2)
+    own = score(1000, 0.1)
+    assert scores.on_front(own, [score(1004, 0.2), score(900, 0.1), score(2000, 0.01)])
+    assert not scores.on_front(own, [score(1004, 0.09)])
+    assert scores.on_front(own, [])
+
+
+def test_options_are_read():
+    assert parse_points("2.3, 8.1") == (2.3, 8.1)
+    assert parse_parts("pareto, draft") == ("pareto", "draft")
+    assert parse_parts(",".join(PARTS)) == PARTS
+    assert parse_points(",".join(map(str, DEFAULT_POINTS))) == DEFAULT_POINTS
+
+
+@pytest.mark.parametrize("text", ["", "four", "0.5", "4,,5", "40", "nan"])
+def test_points_that_are_none(text):
+    with pytest.raises(InvalidRequest):
+        parse_points(text)
+
+
+@pytest.mark.parametrize("text", ["", "everything", "pareto,everything"])
+def test_parts_that_are_none(text):
+    with pytest.raises(InvalidRequest):
+        parse_parts(text)
