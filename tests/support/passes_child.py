@@ -55,7 +55,7 @@ def run(
         if not file.exists():
             time.sleep(STEP_S)
             _misbehave(plan.seed)
-            value = hashlib.sha256(value + bytes([step])).digest()
+            value = hashlib.sha256(value + step.to_bytes(4, "big")).digest()
             part = file.with_suffix(".part")
             part.write_bytes(value)
             part.replace(file)

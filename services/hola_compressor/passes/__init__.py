@@ -50,9 +50,9 @@ def estimate(plan: Plan, source: Path) -> Estimate:
     Raises ArtifactInvalid (no checkpoint, pickled weights), ArtifactCorrupt (a shard that is not
     whole), UnsupportedArchitecture.
     """
-    from hola_compressor.passes import job
+    from hola_compressor.passes import predict
 
-    return job.estimate(plan, source)
+    return predict.estimate(plan, source)
 
 
 def run(

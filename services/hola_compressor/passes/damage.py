@@ -9,7 +9,8 @@ and scales the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from hola.compression.plan import UNQUANTIZED, Quantize
 from hola_compressor.passes.codes import Scheme, encode
 from hola_compressor.passes.measure import Judge
 from hola_compressor.passes.text import Row, batches
-from hola_compressor.passes.units import Unit, exchanged, weight_of
+from hola_compressor.passes.units import Unit, exchanged, put_weight, weight_of
 
 _TOGETHER = 16
 _ROWS = 256
@@ -146,3 +147,21 @@ def factor(
     dense = encode(weight, scheme, known.moments.diagonal()).dense()
     found = measured(model, unit, judge, dense) - base
     return max(found, _LEAST * guess) / guess if guess > 0 else 1.0
+
+
+def rounded_copy(
+    model: nn.Module,
+    units: Sequence[Unit],
+    chosen: Mapping[str, Scheme],
+    known: Mapping[str, Statistics],
+) -> nn.Module:
+    """A copy of the model with every unit rounded as chosen, without compensation."""
+    made = copy.deepcopy(model)
+    for unit in units:
+        weight, scheme = weight_of(model, unit), chosen[unit.name]
+        if scheme.bits == UNQUANTIZED:
+            put_weight(made, unit, weight.half().float())
+        else:
+            importance = known[unit.name].moments.diagonal()
+            put_weight(made, unit, encode(weight, scheme, importance).dense())
+    return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hola.compression.allocate import Choice, allocate, smallest_bytes
+from hola.compression.allocate import Choice, allocate, exchange_rate, smallest_bytes
 from hola.compression.plan import UNQUANTIZED, Objective, Plan
 from hola.compression.report import REPORT_FILE, PassRow, read_report, write_report
 from hola.engines.decoder_config import CONFIG_FILE
@@ -29,18 +28,26 @@ from hola_compressor.passes.damage import (
     estimated,
     factor,
     measured,
+    rounded_copy,
     schemes,
     statistics,
 )
 from hola_compressor.passes.graph import find_units, fixed_bytes, half, load_graph, write_graph
 from hola_compressor.passes.keep import Kept
 from hola_compressor.passes.measure import Judge
-from hola_compressor.passes.predict import check_room, estimate
+from hola_compressor.passes.predict import check_room
 from hola_compressor.passes.prune import pruned
 from hola_compressor.passes.recover import recovered
 from hola_compressor.passes.repair import repaired
-from hola_compressor.passes.source import load_model, open_checkpoint, save_model, tokenizer_files
+from hola_compressor.passes.source import (
+    digest,
+    load_model,
+    open_checkpoint,
+    save_model,
+    tokenizer_files,
+)
 from hola_compressor.passes.text import Text, calibration_text
+from hola_compressor.passes.timing import product_ms
 from hola_compressor.passes.units import Unit, put_weight, weight_of
 from hola_compressor.passes.verdict import first_tokens, make_report, with_speed
 
@@ -48,8 +55,6 @@ Table = dict[str, list[list[object]]]
 _ESTIMATE_ROWS = 4096  # tokens that statistics are taken from
 _NO_LIMIT = 2**62
 _ANCHOR_ROWS = 2048  # tokens that one tensor's KL is measured on
-
-__all__ = ["estimate", "run"]
 
 
 def run(
@@ -78,7 +83,7 @@ class Job:
 
     def _same_job(self) -> None:
         """A directory belongs to one plan and source: another's results would mix silently."""
-        facts = {"plan": self.plan.document(), "source": _digest(self.source)}
+        facts = {"plan": self.plan.document(), "source": digest(self.source)}
         before = self.kept.document("00-job", lambda: facts)
         if before != json.loads(json.dumps(facts)):
             raise InvalidRequest(
@@ -214,7 +219,7 @@ class Job:
                     option=scheme.name,
                     bytes=self.bytes_of(units[name], scheme),
                     damage=damage * scales.get(name, 1.0),
-                    ms=units[name].rows * units[name].columns * scheme.kernel_bits * 1e-9,
+                    ms=self.times[name][scheme.name] if self.times else 0.0,
                 )
                 for scheme, damage in row
             ]
@@ -232,8 +237,7 @@ class Job:
         budget = self.plan.budget_bytes(self.checkpoint.parameters)
         if budget is None:
             return _NO_LIMIT
-        fixed = self.fixed
-        smallest = fixed + smallest_bytes(self.choices({}))
+        smallest = self.fixed + smallest_bytes(self.choices({}))
         if budget < smallest:
             raise BudgetInfeasible(
                 f"the budget of {budget:,} bytes is below what is possible: with these options"
@@ -241,18 +245,33 @@ class Job:
                 budget_bytes=budget,
                 smallest_bytes=smallest,
             )
-        return budget - fixed
+        return budget - self.fixed
 
     def solve(self, scales: dict[str, float], room: int | None = None) -> dict[str, Scheme]:
         """The best scheme of each unit within the budget, or within other room."""
         by_name = {scheme.name: scheme for row in self.table.values() for scheme, _ in row}
-        room = self.room if room is None else room
-        found = allocate(self.choices(scales), room, ms_weight=self._ms_weight)
+        choices, room = self.choices(scales), self.room if room is None else room
+        found = allocate(choices, room)
+        if self.times:
+            found = allocate(choices, room, ms_weight=exchange_rate(found))
         return {name: by_name[choice.option] for name, choice in found.items()}
 
-    @property
-    def _ms_weight(self) -> float:
-        return 0.05 if self.plan.objective is Objective.LATENCY else 0.0
+    @cached_property
+    def times(self) -> dict[str, dict[str, float]]:
+        """Measured milliseconds of every option, where the objective is latency; else empty."""
+        if self.plan.objective is not Objective.LATENCY:
+            return {}
+        units, level = {u.name: u for u in self.units}, self.plan.quantize.accuracy_level
+
+        def make() -> dict[str, dict[str, float]]:
+            self.clock.part("measure", 1.0, "timing products")
+            return {
+                name: {s.name: product_ms(units[name], s, accuracy_level=level) for s, _ in row}
+                for name, row in self.table.items()
+            }
+
+        found: dict[str, dict[str, float]] = self.kept.document("06-times", make)
+        return found
 
     @cached_property
     def allocation(self) -> dict[str, Scheme]:
@@ -280,16 +299,7 @@ class Job:
 
     def rounded_model(self, schemes_: dict[str, Scheme]) -> nn.Module:
         """A copy of the model with every unit rounded, without compensation."""
-        rounded = copy.deepcopy(self.model)
-        for unit in self.units:
-            weight, scheme = weight_of(self.model, unit), schemes_[unit.name]
-            put_weight(rounded, unit, self._round(weight, scheme, unit))
-        return rounded
-
-    def _round(self, weight: torch.Tensor, scheme: Scheme, unit: Unit) -> torch.Tensor:
-        if scheme.bits == UNQUANTIZED:
-            return weight.half().float()
-        return encode(weight, scheme, self.known[unit.name].moments.diagonal()).dense()
+        return rounded_copy(self.model, self.units, schemes_, self.known)
 
     def _score(self, schemes_: dict[str, Scheme]) -> float:
         return self.judge.compare(self.rounded_model(schemes_)).kld_mean
@@ -388,12 +398,3 @@ class Job:
         report = with_speed(read_report(artifact / REPORT_FILE), artifact, self.graph_folder)
         self.clock.finish()
         return Built(artifact=artifact, report=report)
-
-
-def _digest(source: Path) -> str:
-    """Hex sha256 over the source's configuration and weights."""
-    digest = hashlib.sha256()
-    for file in sorted([source / "config.json", *source.glob("*.safetensors")]):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass
@@ -102,6 +103,15 @@ def save_model(model: nn.Module, source: Path, folder: Path) -> None:
     model.save_pretrained(folder)  # type: ignore[operator]
     for name in tokenizer_files(source):
         (folder / name).write_bytes((source / name).read_bytes())
+
+
+def digest(source: Path) -> str:
+    """Hex sha256 over the source's configuration and weights."""
+    digest = hashlib.sha256()
+    for file in sorted([source / "config.json", *source.glob("*.safetensors")]):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def tokenizer_files(folder: Path) -> list[str]:

@@ -50,6 +50,12 @@ def allocate(table: Table, budget_bytes: int, *, ms_weight: float = 0.0) -> Allo
     return {name: choices[taken[name]] for name, choices in useful.items()}
 
 
+def exchange_rate(allocation: Allocation) -> float:
+    """Damage per millisecond at which one per cent of either is worth the same."""
+    ms = sum(choice.ms for choice in allocation.values())
+    return sum(choice.damage for choice in allocation.values()) / ms if ms else 0.0
+
+
 def _objective(choice: Choice, ms_weight: float) -> float:
     return choice.damage + ms_weight * choice.ms
 

@@ -103,6 +103,14 @@ def test_pruning_recovers_and_exports(compress):
     assert columns["o_proj"] == 32
 
 
+def test_latency_is_measured_and_kept(compress, tmp_path):
+    built, _ = compress(tmp_path, objective="latency", repair={"steps": 0})
+    times = json.loads((tmp_path / "06-times" / "result.json").read_text())
+    assert times.keys() == {row.name for row in built.report.tensors}
+    assert all(ms > 0 for row in times.values() for ms in row.values())
+    assert built.report.exactness.exact
+
+
 def test_a_draft_is_measured_with_its_target(compress, graph, monkeypatch, tmp_path):
     from hola.compression.plan import Prune
 

@@ -78,8 +78,8 @@ async def test_one_address_serves_all_four(settings, tmp_path, listen):
         assert (await router.info()).default_model == MODEL
         compressor = compressor_pb2_grpc.CompressorServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await compressor.SubmitJob(compressor_pb2.SubmitJobRequest(), timeout=10)
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            await compressor.CancelJob(compressor_pb2.CancelJobRequest(job_id="no"), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("Router", "Drafter", "Verifier", "Compressor"):
             question = health_pb2.HealthCheckRequest(service=f"hola.v1.{name}Service")
