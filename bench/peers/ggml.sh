@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds llama.cpp's quantizers (libggml-base, no model code) for `hola bench compression`.
-#   bench/peers/ggml.sh FOLDER      then: export HOLA_BENCH_GGML=FOLDER/libggml-base.so
+#   bench/peers/ggml.sh FOLDER      then: export LIBGGML_BASE=FOLDER/libggml-base.so
 # Needs pip, cmake, a C++ compiler; one to two minutes of CPU. Not a dependency of HOLA.
 set -eu
 out=${1:?usage: ggml.sh FOLDER}
