@@ -7,7 +7,7 @@ out=${1:?usage: ggml.sh FOLDER}
 mkdir -p "$out"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-python -m pip download --quiet --no-deps --no-binary :all: \
+python -m pip download --quiet --no-deps --no-binary llama-cpp-python \
     --dest "$scratch" 'llama-cpp-python>=0.3.36,<0.4'
 tar -xzf "$scratch"/llama_cpp_python-*.tar.gz -C "$scratch"
 source=$(echo "$scratch"/llama_cpp_python-*/vendor/llama.cpp/ggml)
