@@ -1,13 +1,13 @@
 #!/bin/sh
 # Builds llama.cpp's quantizers (libggml-base, no model code) for `hola bench compression`.
-#   bench/peers/ggml.sh FOLDER      then: export HOLA_BENCH_GGML=FOLDER/libggml-base.so
+#   bench/peers/ggml.sh FOLDER      then: export LIBGGML_BASE=FOLDER/libggml-base.so
 # Needs pip, cmake, a C++ compiler; one to two minutes of CPU. Not a dependency of HOLA.
 set -eu
 out=${1:?usage: ggml.sh FOLDER}
 mkdir -p "$out"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-python -m pip download --quiet --no-deps --no-binary :all: \
+python -m pip download --quiet --no-deps --no-binary llama-cpp-python \
     --dest "$scratch" 'llama-cpp-python>=0.3.36,<0.4'
 tar -xzf "$scratch"/llama_cpp_python-*.tar.gz -C "$scratch"
 source=$(echo "$scratch"/llama_cpp_python-*/vendor/llama.cpp/ggml)

@@ -260,7 +260,7 @@ def load(what: LoadOptions, family: FamilyOptions, json: JsonOption = False) -> 
 def compression(what: CompressionOptions, family: FamilyOptions, json: JsonOption = False) -> None:
     """Compress a tier to several sizes and compare with what others make of it at equal bytes.
 
-    Needs the compress extra. llama.cpp's quantizers are compared where HOLA_BENCH_GGML names their
+    Needs the compress extra. llama.cpp's quantizers are compared where LIBGGML_BASE names their
     library (bench/peers/ggml.sh builds it); what is missing is named. Losses are published too.
 
     Examples:

@@ -27,7 +27,7 @@ def ablation(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:
         ("+ allocation measured again", {**_OFF, "quantize": {"compensate": False, "refine": 1}}),
         ("+ compensation", {"repair": {"steps": 0}}),
         ("+ repair of scales", {"repair": {"codes": False}}),
-        ("+ repair of codes", {}),
+        ("+ repair of codes", {"repair": {"codes": True}}),
         ("+ pruning 12.5% FFN", {"prune": pruned}),
     ]
     rows = [_row(suite, "round to nearest", [first])]

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-LIBRARY = "HOLA_BENCH_GGML"
+LIBRARY = "LIBGGML_BASE"
 RECIPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 _TYPES = {
     "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8,
@@ -38,7 +38,7 @@ class Quantized:
 
 
 def find_library() -> Path | None:
-    """libggml-base.so as HOLA_BENCH_GGML names it; None where it is not there."""
+    """libggml-base.so as LIBGGML_BASE names it; None where it is not there."""
     path = Path(os.environ.get(LIBRARY, ""))
     return path if path.is_file() else None
 
