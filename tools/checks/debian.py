@@ -57,6 +57,11 @@ def unpack(folder: Path) -> None:
     for package in sorted(folder.glob("var/cache/apt/archives/*.deb")):
         files = f"dpkg-deb --fsys-tarfile '{package}'"
         run(["sh", "-c", f"{files} | tar --extract --keep-directory-symlink -C '{folder}'"])
+    # debootstrap leaves links to the host's own there until its second stage.
+    for name in ("proc", "sys"):
+        if (folder / name).is_symlink():
+            (folder / name).unlink()
+            (folder / name).mkdir()
 
 
 def _no_device(item: tarfile.TarInfo) -> tarfile.TarInfo | None:
