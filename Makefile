@@ -43,9 +43,9 @@ define apt-install
 	command -v $(1) >/dev/null
 endef
 
-.PHONY: help setup setup-test redis-server prometheus demo proto proto-check buf fmt lint type lock \
+.PHONY: help setup setup-test redis-server prometheus observability-check demo proto proto-check buf fmt lint type lock \
   test test-unit test-contract test-integration test-e2e test-slow test-chaos check bench up down logs images clean \
-  observability-check dist-check k8s-check images-check compose-check arm64-check
+  chart dist-check k8s-check images-check compose-check arm64-check
 
 help:  ## this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -53,13 +53,13 @@ help:  ## this list
 $(VENV)/.dev: pyproject.toml requirements/lock.txt
 	$(call make-venv,$(VENV))
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,auth,otel]'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,weaviate,auth,otel]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.dev
 	@echo "Installing what the model tests compare with (torch, transformers) into $(VENV) ..."
 	@$(BIN)/python $(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
-	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,auth,otel,test-models]'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,edge,retrieval,weaviate,auth,otel,test-models]'
 	@touch $@
 
 $(DEMO_VENV)/.demo: pyproject.toml requirements/lock.txt
@@ -115,13 +115,10 @@ lint: $(VENV)/.dev  ## ruff: format and rules
 type: $(VENV)/.dev  ## mypy strict on our packages
 	@$(BIN)/mypy
 
-lock:  ## resolve requirements/lock.txt again from pyproject.toml
+lock:  ## resolve requirements/ again from pyproject.toml: the lock file, and one file with hashes per image
 	$(call make-venv,$(VENV))
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
-	@{ echo "# Made by \`make lock\` (uv pip compile, every extra, every platform). Used as constraints: pip install -c."; \
-	  $(BIN)/uv pip compile --quiet --upgrade --all-extras --universal --python-version 3.11 \
-	    --no-header --no-annotate pyproject.toml; } > requirements/lock.tmp
-	@mv requirements/lock.tmp requirements/lock.txt
+	@$(BIN)/python -m tools.lock
 
 test-unit: $(VENV)/.dev  ## unit tests: no sockets, no models
 	@$(BIN)/pytest -q -m "$(DEFAULT_MARKS)" tests/unit $(PYTEST_ARGS)
@@ -157,6 +154,9 @@ dist-check:  ## wheel and sdist: built, installed elsewhere, asked by Python, gr
 k8s-check: $(VENV)/.dev  ## every overlay and the chart: rendered, against schemas, against our policies
 	@$(BIN)/python -m tools.checks.k8s
 
+chart: $(VENV)/.dev  ## write the Helm chart, made from the kustomize overlays, into dist/chart
+	@$(BIN)/python -m tools.helm_chart dist/chart
+
 images-check: $(VENV)/.dev  ## build the images with buildah on a Debian made here and run them (root; IMAGES="edge ...")
 	@$(BIN)/python -m tools.checks.images $(IMAGES)
 
@@ -166,7 +166,10 @@ compose-check: $(VENV)/.dev redis-server  ## the compose file's own commands on 
 arm64-check: $(VENV)/.dev  ## the edge install on an emulated arm64 Debian: the demo tiers write the same ids (root; slow)
 	@$(BIN)/python -m tools.checks.arm64
 
-up: images  ## start redis and the four services with docker compose
+secrets/password: | $(VENV)/.dev
+	@$(BIN)/hola keys redis secrets
+
+up: images secrets/password  ## start Redis and the services with docker compose; its users go into secrets/
 	@docker compose up --detach --wait
 
 down:  ## stop them (the Redis volume stays)

@@ -58,6 +58,12 @@ BENCHES = (
         summary="nDCG, recall and query time on a test set in BEIR's form",
         minutes="1",
     ),
+    Bench(
+        name="compression",
+        module="hola_bench.compression",
+        summary="Lo-Bi at several sizes against onnxruntime's and llama.cpp's quantizers",
+        minutes="about 20",
+    ),
 )
 
 

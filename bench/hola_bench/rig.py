@@ -30,6 +30,7 @@ from hola_drafter.caches import DraftCaches
 from hola_drafter.loop import run_session
 from hola_drafter.patience import Patience
 from hola_verifier.host import Limits, VerifierHost
+from hola_verifier.hosts import Hosts
 from hola_verifier.local import LocalVerifier
 from hola_verifier.target import Target
 
@@ -88,7 +89,7 @@ class Rig:
         self.target_worker = EngineWorker("bench-target")
         limits = Limits(kv_budget_bytes=KV_BUDGET_BYTES)
         self._host = VerifierHost(self.target, self.target_worker, limits)
-        self.verifier: VerifierPort = LocalVerifier(self._host)
+        self.verifier: VerifierPort = LocalVerifier(Hosts(self._host))
         self._numbers = itertools.count()
         self._metrics = Metrics()
         self._pacing: dict[str, AdaptivePacing] = {}

@@ -10,6 +10,7 @@ from hola_bench import registry
 from hola_bench.report import Report, print_report
 from hola_cli.bench_options import (
     ChaosOptions,
+    CompressionOptions,
     ExactnessOptions,
     LoadOptions,
     RetrievalOptions,
@@ -211,6 +212,9 @@ def retrieval(
         alpha=what.alpha,
         repeats=what.repeats,
         seed=what.seed,
+        store=what.store,
+        store_key_file=settings.store_key_file,
+        insecure=settings.insecure,
     )
     _show(registry.run("retrieval", options), json)
 
@@ -249,6 +253,41 @@ def load(what: LoadOptions, family: FamilyOptions, json: JsonOption = False) -> 
     _show(report, json)
     if failed(report):
         raise typer.Exit(1)
+
+
+@app.command("compression")
+@flat
+def compression(what: CompressionOptions, family: FamilyOptions, json: JsonOption = False) -> None:
+    """Compress a tier to several sizes and compare with what others make of it at equal bytes.
+
+    Needs the compress extra. llama.cpp's quantizers are compared where HOLA_BENCH_GGML names their
+    library (bench/peers/ggml.sh builds it); what is missing is named. Losses are published too.
+
+    Examples:
+
+    `hola bench compression --data ./wikitext2 --json > compression.json`
+
+    `hola bench compression --parts pareto --points 3.2,4.6 --work ./points`
+    """
+    from hola_bench.compression import Options, parse_parts, parse_points
+
+    settings = settings_for(family)
+    quiet(settings)
+    options = Options(
+        models_dir=settings.models_dir,
+        model=settings.model,
+        tier=what.tier,
+        data=what.data,
+        points=parse_points(what.points),
+        parts=parse_parts(what.parts),
+        steps=what.steps,
+        tokens=what.tokens,
+        seeds=what.seeds,
+        seed=what.seed,
+        quick=what.quick,
+        work=what.work,
+    )
+    _show(registry.run("compression", options), json)
 
 
 def _show(report: Report, json: bool) -> None:

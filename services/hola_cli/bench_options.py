@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hola.retrieval.store_from import SQLITE
 from hola.retrieval.types import DEFAULT_ALPHA
 
 SeedOption = Annotated[
@@ -194,8 +195,56 @@ class RetrievalOptions:
         float,
         typer.Option("--alpha", metavar="A", min=0, max=1, help="Dense share of a hybrid score."),
     ] = DEFAULT_ALPHA
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="`sqlite` or `weaviate://host:port`, with HOLA_STORE_KEY_FILE; the set goes into"
+            " a collection of its own there, and is dropped.",
+        ),
+    ] = SQLITE
     repeats: Annotated[
         int,
         typer.Option("--repeats", metavar="N", min=1, help="Ways to fold a gate set, averaged."),
     ] = 3
+    seed: SeedOption = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionOptions:
+    """What `hola bench compression` builds and measures."""
+
+    tier: Annotated[
+        str, typer.Option("--tier", metavar="NAME", help="Tier to compress. Default: the target.")
+    ] = ""
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", metavar="PATH", help="Text of another kind: a file, or a folder of *.txt."
+        ),
+    ] = ""
+    points: Annotated[
+        str,
+        typer.Option("--points", metavar="LIST", help="Bits per weight of the whole artifact."),
+    ] = "2.3,2.6,3.2,4.2,4.6,4.9,5.1,8.1"
+    parts: Annotated[
+        str,
+        typer.Option("--parts", metavar="LIST", help="Some of pareto, ablation, prune, draft."),
+    ] = "pareto,ablation,prune,draft"
+    steps: Annotated[
+        int, typer.Option("--steps", metavar="N", min=0, help="Training steps of each repair.")
+    ] = 60
+    tokens: Annotated[
+        int, typer.Option("--tokens", metavar="N", min=256, help="Tokens measured per text.")
+    ] = 6144
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", min=1, help="Seeds, where training is involved.")
+    ] = 1
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only show that it runs; the figures mean nothing.")
+    ] = False
+    work: Annotated[
+        str, typer.Option("--work", metavar="DIR", help="Keep artifacts, and go on from them.")
+    ] = ""
     seed: SeedOption = 0

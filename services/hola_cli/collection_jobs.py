@@ -7,8 +7,6 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from hola.retrieval.ingest_job import IngestReport
 from hola_cli.ingest_remote import facts_of, lines_of, say_refused, watch
@@ -37,14 +35,12 @@ def jobs(router: LibraryOption = None, json: JsonOption = False) -> None:
     if not found:
         print(f"no ingest job at {address}")
         return
-    table = Table("job", "collection", "state", "files", "added", "refused", "age")
     for one in found:
-        files = f"{one.files_done:,} / {one.files:,}"
-        age = f"{max(time.time() - one.submitted_unix_ms / 1000, 0):,.0f} s"
-        state = one.state.name.lower()
-        added, refused = f"{one.added:,}", f"{one.refused:,}"
-        table.add_row(one.job_id, one.collection, state, files, added, refused, age)
-    Console(highlight=False, soft_wrap=True).print(table)
+        age_s = max(time.time() - one.submitted_unix_ms / 1000, 0)
+        print(
+            f"{one.job_id}  {one.collection}: {one.state.name.lower()}, {one.files_done} of"
+            f" {one.files} files, {one.added} added, {one.refused} refused, {age_s:.0f} s ago"
+        )
 
 
 def watch_job(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,12 +17,20 @@ from hola.config import Settings
 from hola.errors import InvalidRequest
 from hola.retrieval.copying import Place, copy_collection
 from hola.retrieval.data_dir import data_dir
-from hola.retrieval.sqlite_store import SqliteStore
+from hola.retrieval.ports import DocumentStore
+from hola.retrieval.store_from import SQLITE, store_from
 from hola.retrieval.types import Changes, Collection
 from hola_cli import collection_jobs
 from hola_cli.flatten import flat
 from hola_cli.jsonform import dump
-from hola_cli.knowledge import EmbedderOption, StoreOptions, opened, retrieval_settings
+from hola_cli.knowledge import (
+    AS_SET,
+    EmbedderOption,
+    StoreOptions,
+    StorePlace,
+    opened,
+    retrieval_settings,
+)
 from hola_cli.options import JsonOption, ModelsDirOption
 from hola_cli.remote_library import LibraryOption, check_remote, library_at
 
@@ -68,7 +75,7 @@ def list_collections(
         dump(held)
         return
     if not held:
-        place = f"at {router}" if router else f"in {data_dir(_settings(where))}"
+        place = f"at {router}" if router else f"in {_store_of(_settings(where))}"
         whose = "" if router else f" of tenant {where.tenant}"
         print(f"no collection{whose} {place}; `hola ingest` makes one")
         return
@@ -199,9 +206,29 @@ class CopyOptions:
         str | None,
         typer.Option("--to-tenant", metavar="NAME", help="Whose the copy is. Default: the same."),
     ] = None
+    to_store: Annotated[
+        str | None,
+        typer.Option(
+            "--to-store",
+            metavar="URL",
+            help="Its store, `sqlite` or `weaviate://host:port`. Default: the same.",
+        ),
+    ] = None
+    to_store_key_file: Annotated[
+        str | None,
+        typer.Option(
+            "--to-store-key-file",
+            metavar="FILE",
+            help="File with the API key of --to-store. Default: HOLA_STORE_KEY_FILE.",
+        ),
+    ] = None
     to_data_dir: Annotated[
         str | None,
-        typer.Option("--to-data-dir", metavar="DIR", help="Its folder. Default: the same."),
+        typer.Option(
+            "--to-data-dir",
+            metavar="DIR",
+            help="Its folder (then --to-store is sqlite). Default: the same.",
+        ),
     ] = None
     reembed: Annotated[
         bool,
@@ -215,10 +242,19 @@ class CopyOptions:
     def settings(self, where: StoreOptions) -> Settings:
         """HOLA_* under these options; no embedder where none is needed. Raises ConfigError."""
         return retrieval_settings(
+            where.place(),
             embedder=self.embedder if self.reembed else "none",
             models_dir=self.models_dir,
-            data_dir=where.data_dir,
         )
+
+    def other_store(self) -> DocumentStore | None:
+        """The store of the copy; None where it is the same. Raises as `store_from`."""
+        place = StorePlace(
+            store=self.to_store, data_dir=self.to_data_dir, key_file=self.to_store_key_file
+        )
+        if place == AS_SET:
+            return None
+        return store_from(retrieval_settings(place, embedder="none"))
 
 
 @app.command("copy")
@@ -231,38 +267,30 @@ def copy(
 ) -> None:
     """Copy a collection; with --reembed this is how it changes its embedder.
 
-    Documents are added to a target that is there, in place of equal sources.
+    Documents are added to a target that is there, in place of equal sources. With --to-store a
+    collection moves from SQLite to Weaviate, and with --store back.
 
     Examples:
 
     `hola collections copy work work-bge --reembed --embedder bge`
 
-    `hola collections copy work work --to-data-dir /mnt/backup`
+    `hola collections copy work work --to-store weaviate://localhost:8080`
+
+    `hola collections copy work work --store weaviate://localhost:8080 --to-store sqlite`
     """
-    folder = Path(how.to_data_dir).expanduser() if how.to_data_dir else None
-    held = asyncio.run(_copy(Where(name, target, folder), where, how))
+    held = asyncio.run(_copy(name, target, where, how))
     print(f"{held.name}: {held.documents} documents, {held.chunks} chunks, {_embedder(held)}")
 
 
-class Where(NamedTuple):
-    """A copy's two names, and the other's folder if it is not the same."""
-
-    source: str
-    target: str
-    folder: Path | None
-
-
-async def _copy(names: Where, where: StoreOptions, how: CopyOptions) -> Collection:
+async def _copy(name: str, target: str, where: StoreOptions, how: CopyOptions) -> Collection:
     async with opened(how.settings(where)) as (store, embedder):
-        other = SqliteStore(names.folder) if names.folder else store
+        other = how.other_store() or store
         try:
-            source = Place(store, where.tenant, names.source)
-            target = Place(other, how.to_tenant or where.tenant, names.target)
-            total = (await store.collection(where.tenant, names.source)).documents
-            with _bar(names.source, total) as bar:
+            total = (await store.collection(where.tenant, name)).documents
+            with _bar(name, total) as bar:
                 return await copy_collection(
-                    source,
-                    target,
+                    Place(store, where.tenant, name),
+                    Place(other, how.to_tenant or where.tenant, target),
                     reembed=how.reembed,
                     embedder=embedder,
                     progress=lambda count: bar.advance(bar.task_ids[0], count),
@@ -280,7 +308,11 @@ def _bar(name: str, total: int) -> Progress:
 
 
 def _settings(where: StoreOptions) -> Settings:
-    return retrieval_settings(embedder="none", data_dir=where.data_dir)
+    return retrieval_settings(where.place(), embedder="none")
+
+
+def _store_of(settings: Settings) -> str:
+    return str(data_dir(settings)) if settings.store == SQLITE else settings.store
 
 
 def _embedder(held: Collection) -> str:

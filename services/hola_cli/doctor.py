@@ -25,11 +25,15 @@ from hola.engines.memory import available_bytes
 from hola.errors import HolaError
 from hola.models.family import Family, verify_digests
 from hola.models.store import ModelStore
+from hola.retrieval.data_dir import data_dir
 from hola.retrieval.embedder import find_embedder
 from hola.retrieval.embedder_files import NONE, check_digest, read_manifest
+from hola.retrieval.store_from import SQLITE, store_from
+from hola.types import DEFAULT_TENANT
 from hola_cli.door import settings_for
 from hola_cli.jsonform import dump
 from hola_cli.options import FamilyOptions, JsonOption, ModelsDirOption
+from hola_cli.plan import show
 
 MIB = 2**20
 # What each extra brings, and what it is for. The base distribution is not listed: this runs on it.
@@ -73,19 +77,43 @@ def command(
             "--bus", metavar="URL", help="Redis to reach. Default: HOLA_BUS if set, else none."
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Predict instead what HOLA_MODEL's tiers need in memory."),
+    ] = False,
+    memory: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--memory", metavar="GB", min=0.1, help="Memory to plan for; repeat. Default: 4 and 8."
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens", metavar="N", min=1, help="Length of a session. Default: the context."
+        ),
+    ] = None,
     models_dir: ModelsDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check versions, extras, providers, memory, the bus and every model file's digest.
+    """Check versions, extras, providers, memory, bus, document store and every model's digests.
 
-    Exit code 1 when something is broken; each such line says what to do.
+    Exit code 1 when something is broken; each such line says what to do. With --plan nothing is
+    checked or loaded: it says how much memory the tiers need, and how many sessions fit.
 
     Examples:
 
     `hola doctor`
 
     `hola doctor --bus redis://localhost:6379 --json`
+
+    `hola doctor --plan --memory 4 --memory 8 --tokens 2048`
     """
+    if plan:
+        settings = settings_for(FamilyOptions(models_dir=models_dir))
+        family = ModelStore.at(settings.models_dir).get(settings.model)
+        show(family, memory or (4, 8), tokens or family.context_length, json=json)
+        return
     findings = list(examine(bus, models_dir, quiet=json))
     broken = [finding for finding in findings if finding.status is Status.broken]
     if json:
@@ -112,6 +140,7 @@ def examine(bus: str | None, models_dir: str | None, *, quiet: bool) -> Iterator
     yield Finding(check="settings", status=Status.ok, found="every HOLA_* variable is known")
     yield reach_bus(bus or os.environ.get("HOLA_BUS", ""), settings)
     yield from models(settings, quiet=quiet)
+    yield document_store(settings)
     yield embedder(settings)
 
 
@@ -197,6 +226,30 @@ async def _ping(settings: Settings) -> None:
             await bus.ping()
         finally:
             await bus.close()
+
+
+def document_store(settings: Settings) -> Finding:
+    """Whether the document store can be reached and read."""
+    try:
+        held = asyncio.run(_collections(settings))
+    except HolaError as error:
+        return Finding(
+            check="document store",
+            status=Status.broken,
+            found=error.message,
+            remedy="correct HOLA_STORE, or HOLA_STORE=sqlite for files in HOLA_DATA_DIR",
+        )
+    place = str(data_dir(settings)) if settings.store == SQLITE else settings.store
+    found = f"{place}: {held} collections of tenant {DEFAULT_TENANT}"
+    return Finding(check="document store", status=Status.ok, found=found)
+
+
+async def _collections(settings: Settings) -> int:
+    store = store_from(settings)
+    try:
+        return len(await store.collections(DEFAULT_TENANT))
+    finally:
+        await store.close()
 
 
 def models(settings: Settings, *, quiet: bool) -> Iterator[Finding]:

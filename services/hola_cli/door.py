@@ -23,6 +23,7 @@ from rich.markup import escape
 from hola import tracing
 from hola.errors import HolaError
 from hola.idempotency import request_id_of_key
+from hola.retrieval.store_from import SQLITE
 from hola.rpc.admitted import when_admitted
 from hola.types import GenerateEvent, GenerateRequest
 from hola_cli.answer import Answer, Screen, receive
@@ -64,7 +65,7 @@ async def open_door(options: DoorOptions, *, data_dir: str | None = None) -> Asy
     address = router_address(options)
     settings = settings_for(options)
     if data_dir is not None:
-        settings = settings.model_copy(update={"data_dir": data_dir})
+        settings = settings.model_copy(update={"data_dir": data_dir, "store": SQLITE})
     quiet(settings)
     if address:
         from hola.rpc.router_client import RouterClient

@@ -95,7 +95,8 @@ def list_embedders(models_dir: ModelsDirOption = None, json: JsonOption = False)
 
 
 def _store(models_dir: str | None) -> ModelStore:
-    return ModelStore.at(settings_for(FamilyOptions(models_dir=models_dir)).models_dir)
+    settings = settings_for(FamilyOptions(models_dir=models_dir))
+    return ModelStore.at(settings.models_dir, offline=settings.offline)
 
 
 def _row(name: str, folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hola_cli.answer import Answer
 from hola_cli.paint import harmless
 
 _SHOWN_CHARS = 160
+_SHOWN_CUTS = 8
 
 
 def source_lines(plan: Plan) -> Iterator[str]:
@@ -37,13 +38,15 @@ def explanation(plan: Plan) -> Iterator[str]:
             f"  {weight.depth.name.lower()}: gain {weight.gain:+.3f}, helps {weight.helps:.2f},"
             f" costs {weight.cost_ms:.0f} ms, net {weight.net:+.3f}"
         )
-    if plan.signals:
-        told = ", ".join(f"{name} {value:.3g}" for name, value in sorted(plan.signals.items()))
-        yield f"signals: {harmless(told)}"
+    signals = [f"{name} {value:.3g}" for name, value in sorted(plan.signals.items()) if value]
+    if signals:
+        yield f"signals that are not 0: {harmless(', '.join(signals))}"
     if plan.depth is not RetrievalPlan.NONE:
         yield f"passages: {plan.passage_tokens} of at most {plan.token_budget} prompt tokens"
     yield from _passages("kept", plan.citations)
-    yield from _passages("cut", plan.cuts)
+    yield from _passages("cut", plan.cuts[:_SHOWN_CUTS])
+    if len(plan.cuts) > _SHOWN_CUTS:
+        yield f"  cut {len(plan.cuts) - _SHOWN_CUTS} more (--json has them)"
     speed = f"{plan.prefill_ms_per_token:.2f} ms per prompt token, measured by the verifier"
     yield (
         f"time: search {plan.search_ms:.1f} ms, gate {plan.gate_ms:.1f} ms; the target reads at "

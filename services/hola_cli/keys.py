@@ -1,13 +1,15 @@
-"""`hola keys`: API keys for the clients of a router; only their hashes are kept."""
+"""`hola keys`: API keys for a router's clients, and the users of a Redis; only hashes are kept."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hola.bus.users import users_file
 from hola.errors import ConfigError
 from hola.security.api_keys import new_key
 from hola_cli.jsonform import dump
@@ -60,6 +62,47 @@ def create(
     print(key.text)
     if append is None:
         typer.echo(f"line for HOLA_API_KEYS: {key.line}", err=True)
+
+
+@app.command()
+def redis(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to put them; made if it is not there.")
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Make the users of HOLA's Redis: an ACL file with hashes, and the passwords that go with it.
+
+    `users.acl` is for Redis (`aclfile`), `password` for HOLA_BUS_PASSWORD_FILE, `keda-password` for
+    an autoscaler. Only the folder's owner can enter it; the files can be read by the users of
+    containers that they are mounted into. Nothing is overwritten.
+
+    Examples:
+
+    `hola keys redis secrets`
+
+    `HOLA_BUS=redis://hola@localhost/0 HOLA_BUS_PASSWORD_FILE=secrets/password hola doctor`
+    """
+    password, scaler = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    texts = {
+        "users.acl": users_file(password, scaler),
+        "password": password,
+        "keda-password": scaler,
+    }
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        taken = [name for name in texts if (folder / name).exists()]
+        if taken:
+            raise ConfigError(f"{folder} has {', '.join(taken)} already; delete to make new ones")
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="ascii")
+            (folder / name).chmod(0o644)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}") from None
+    if json:
+        dump({"folder": str(folder), "files": list(texts)})
+    else:
+        print(f"made {', '.join(texts)} in {folder}")
 
 
 def add_line(path: Path, line: str) -> None:

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from hola.config import Settings, load_settings
-from hola.retrieval.data_dir import open_store
+from hola.errors import InvalidRequest
 from hola.retrieval.embedder import OnnxEmbedder, open_embedder
 from hola.retrieval.ports import DocumentStore
+from hola.retrieval.store_from import SQLITE, store_from
 from hola.retrieval.types import DEFAULT_COLLECTION
 from hola.types import DEFAULT_TENANT
 from hola_cli.options import WHERE
@@ -33,6 +34,18 @@ CollectionOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StorePlace:
+    """A store as the command line says it; None: as the environment says."""
+
+    store: str | None = None
+    data_dir: str | None = None
+    key_file: str | None = None
+
+
+AS_SET = StorePlace()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOptions:
     """Whose collections are meant, and where they are."""
 
@@ -40,15 +53,28 @@ class StoreOptions:
         str,
         typer.Option("--tenant", metavar="NAME", help="Whose collections.", rich_help_panel=WHERE),
     ] = DEFAULT_TENANT
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="`sqlite` or `weaviate://host:port`. Default: HOLA_STORE.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None
     data_dir: Annotated[
         str | None,
         typer.Option(
             "--data-dir",
             metavar="DIR",
-            help="Folder of collections. Default: HOLA_DATA_DIR.",
+            help="Folder of collections (then --store is sqlite). Default: HOLA_DATA_DIR.",
             rich_help_panel=WHERE,
         ),
     ] = None
+
+    def place(self) -> StorePlace:
+        """Where the collections are."""
+        return StorePlace(store=self.store, data_dir=self.data_dir)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +95,28 @@ class KnowledgeOptions(StoreOptions):
 
     def settings(self) -> Settings:
         """HOLA_* under these options. Raises ConfigError."""
-        return retrieval_settings(
-            embedder=self.embedder, models_dir=self.models_dir, data_dir=self.data_dir
-        )
+        return retrieval_settings(self.place(), embedder=self.embedder, models_dir=self.models_dir)
 
 
 def retrieval_settings(
-    *, embedder: str | None = None, models_dir: str | None = None, data_dir: str | None = None
+    place: StorePlace = AS_SET, *, embedder: str | None = None, models_dir: str | None = None
 ) -> Settings:
-    """HOLA_* of the environment under what the command line says. Raises ConfigError."""
-    given = {"EMBEDDER": embedder, "MODELS_DIR": models_dir, "DATA_DIR": data_dir}
+    """HOLA_* of the environment under what the command line says.
+
+    Raises ConfigError, InvalidRequest for a folder of a store that has none.
+    """
+    store = place.store
+    if place.data_dir is not None:
+        if store not in (None, SQLITE):
+            raise InvalidRequest(f"a data folder is sqlite's, not {store}'s", field="data_dir")
+        store = SQLITE
+    given = {
+        "EMBEDDER": embedder,
+        "MODELS_DIR": models_dir,
+        "STORE": store,
+        "STORE_KEY_FILE": place.key_file,
+        "DATA_DIR": place.data_dir,
+    }
     said = {f"HOLA_{name}": value for name, value in given.items() if value is not None}
     return load_settings({**os.environ, **said})
 
@@ -91,7 +129,7 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[DocumentStore, OnnxE
     """
     embedder = open_embedder(settings)
     try:
-        store = open_store(settings)
+        store = store_from(settings)
         try:
             yield store, embedder
         finally:

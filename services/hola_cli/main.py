@@ -15,9 +15,11 @@ from hola.errors import HolaError
 from hola_cli import (
     ask,
     bench,
+    bundle,
     certs,
     chat,
     collections,
+    compress,
     config,
     dead_letters,
     doctor,
@@ -114,6 +116,7 @@ app.command("resume")(requests.resume)
 app.command("cancel")(requests.cancel)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(models.app, name="models")
+app.command("compress")(compress.command)
 app.add_typer(embedder.app, name="embedder")
 app.command("ingest")(ingest.command)
 app.command("search")(search.command)
@@ -123,6 +126,7 @@ app.add_typer(config.app, name="config")
 app.command("top")(top.command)
 app.command("doctor")(doctor.command)
 app.command("health")(health.command)
+app.command("bundle")(bundle.command)
 app.add_typer(certs.app, name="certs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")

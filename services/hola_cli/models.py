@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from json import loads
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hola.errors import HolaError
+from hola.errors import HolaError, InvalidRequest
 from hola.models.family import Family
 from hola.models.manifest import Tier
 from hola.models.store import ModelStore
@@ -60,17 +62,38 @@ def show(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file and compare its digest.")
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Write the compression report: one HTML page, pictures as PNG, and JSON. "
+            "With --json and without --out: print it.",
+        ),
+    ] = False,
+    tier: Annotated[
+        str, typer.Option("--tier", metavar="TIER", help="The report's tier, if several have one.")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for --report. Default: NAME-report."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a family's tiers, sizes and digests.
+    """Show a family's tiers, sizes and digests, or the report of a compressed one.
 
     Examples:
 
     `hola models show demo`
 
     `hola models show demo --verify --json`
+
+    `hola models show demo-lobi --report --out ./report`
     """
-    family = _store(models_dir).get(name)
+    store = _store(models_dir)
+    family = store.get(name)
+    if report:
+        _show_report(store, name, tier, out, json=json)
+        return
     if verify:
         read_all(family, quiet=json)
     if json:
@@ -84,10 +107,10 @@ def show(
         f"tokenizer {family.tokenizer_sha256[:12]}{checked}"
     )
     table = Table("tier", "parameters", "MiB", "quantization", "digest")
-    for tier in family.tiers:
-        parameters = f"{tier.parameters:,}" if tier.parameters else "unknown"
-        mib = f"{tier.bytes / MIB:.1f}"
-        table.add_row(tier.name, parameters, mib, tier.quantization, tier.digest[:12])
+    for each in family.tiers:
+        parameters = f"{each.parameters:,}" if each.parameters else "unknown"
+        mib = f"{each.bytes / MIB:.1f}"
+        table.add_row(each.name, parameters, mib, each.quantization, each.digest[:12])
     console.print(table)
 
 
@@ -148,8 +171,32 @@ def add(
         print(f"added {family.name} ({tiers}) in {family.path}")
 
 
+def _show_report(store: ModelStore, name: str, tier: str, out: Path | None, *, json: bool) -> None:
+    from hola.compression.report import parse_report
+    from hola_cli.report_page import write_pages
+    from hola_compressor.artifacts import report_text
+
+    info, text = report_text(store, name, tier)
+    document = loads(text)
+    report = parse_report(document)
+    if json and out is None:
+        dump(document)
+        return
+    folder = out or Path(f"{name}-report")
+    try:
+        files = write_pages(folder, info, report)
+    except OSError as error:
+        raise InvalidRequest(f"{folder} cannot be written: {error}", field="out") from error
+    if json:
+        dump({"files": [str(file) for file in files]})
+    else:
+        print(f"{info.model}/{info.tier}, {report.bits_per_weight:.2f} bits per weight")
+        print(*files, sep="\n")
+
+
 def _store(models_dir: str | None) -> ModelStore:
-    return ModelStore.at(settings_for(FamilyOptions(models_dir=models_dir)).models_dir)
+    settings = settings_for(FamilyOptions(models_dir=models_dir))
+    return ModelStore.at(settings.models_dir, offline=settings.offline)
 
 
 def _read(store: ModelStore, name: str) -> Family | HolaError:

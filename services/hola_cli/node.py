@@ -71,7 +71,7 @@ async def open_node(
     async with AsyncExitStack() as stack:
         shared_bus = await bus_from(settings)
         stack.push_async_callback(shared_bus.close)
-        verifier = hola_verifier.app.build(settings, metrics, target=parts.target)
+        verifier = hola_verifier.app.build(settings, metrics, target=parts.target, bus=shared_bus)
         await _open(stack, verifier)
         router = hola_router.app.build(settings, metrics, bus=shared_bus, check=verifier.port)
         await _open(stack, router)

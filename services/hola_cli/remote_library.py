@@ -32,7 +32,7 @@ LibraryOption = Annotated[
     ),
 ]
 # Where collections lie on this machine; a router knows for itself.
-_LOCAL = ("data_dir", "embedder", "models_dir")
+_LOCAL = ("store", "data_dir", "embedder", "models_dir")
 
 
 def check_remote(where: StoreOptions) -> None:

@@ -5,23 +5,34 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from hola.bus.from_settings import bus_from
 from hola.bus.ports import Bus
 from hola.config import Settings
+from hola.engines import SCRIPTED_PREFIX
 from hola.engines.worker import EngineWorker
+from hola.errors import HolaError
+from hola.models.store import ModelStore
+from hola.models.watch import FamilyWatch
 from hola.ports import VerifierPort
 from hola.rpc.server import RpcServer, RpcService
 from hola.rpc.verifier_pool import VerifierPool
 from hola.rpc.verifier_sources import REGISTRY
-from hola.telemetry import Metrics
+from hola.telemetry import Metrics, get_logger
 from hola.v1 import drafter_pb2, drafter_pb2_grpc
 from hola_drafter.drafter import Drafter, DraftModel
-from hola_drafter.model import load_draft_model
+from hola_drafter.model import family_digests, load_draft_model
 from hola_drafter.patience import Patience
 from hola_drafter.servicer import DrafterServicer
 from hola_drafter.worker import JobWorker
+
+log = get_logger(__name__)
+
+# A new artifact is loaded when nothing runs, or after so long; one that could not be, again.
+_QUIET_WAIT_S = 10.0
+_RETRY_S = 30.0
+_LOOK_S = 0.1
 
 
 class DrafterApp:
@@ -97,6 +108,9 @@ class DrafterApp:
             idle_s=settings.job_idle_s,
             bus_patience_s=settings.verifier_wait_s,
         )
+        if self._model is None and not settings.model.startswith(SCRIPTED_PREFIX):
+            renewing = asyncio.create_task(self._renew(self._drafter, bus))
+            self._opened.push_async_callback(_end, renewing)
         self._running = asyncio.create_task(self._jobs.run(drain_s=settings.drain_s))
         self._opened.push_async_callback(self._end_jobs, self._jobs, self._running)
 
@@ -126,9 +140,41 @@ class DrafterApp:
 
     async def _load_model(self) -> DraftModel:
         model = await asyncio.to_thread(load_draft_model, self._settings)
-        for engine in model.engines.values():
-            self._opened.callback(engine.close)
+        self._opened.callback(self._close_engines, model)
         return model
+
+    def _close_engines(self, first: DraftModel) -> None:
+        """Of the model that runs by now; older ones went with their last request."""
+        model = first if self._drafter is None else self._drafter.model
+        for engine in model.engines.values():
+            engine.close()
+
+    async def _renew(self, drafter: Drafter, bus: Bus) -> None:
+        """Load what the family's tiers become, until cancelled; what cannot be, again later.
+
+        Drafts only guess, so the text stays the same whichever of them runs.
+        """
+        settings = self._settings
+        watch = FamilyWatch(ModelStore.at(settings.models_dir), settings.model, bus.releases)
+        while True:
+            await watch.changed(family_digests, drafter.model.digests)
+            await self._quiet_moment(drafter)
+            try:
+                model = await asyncio.to_thread(load_draft_model, settings)
+            except HolaError as error:
+                log.warning("artifact_not_loaded", reason=error.reason, message=error.message)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                drafter.swap(model)
+                log.info("drafts_loaded", model=model.name, tiers=model.tiers)
+
+    @staticmethod
+    async def _quiet_moment(drafter: Drafter) -> None:
+        """Until nothing runs; under steady load there is none, and then after _QUIET_WAIT_S."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_QUIET_WAIT_S):
+                while drafter.busy:  # noqa: ASYNC110 - requests come and go at any time
+                    await asyncio.sleep(_LOOK_S)
 
     async def _open_bus(self) -> Bus:
         bus = await bus_from(self._settings)
@@ -146,6 +192,11 @@ class DrafterApp:
     async def _end_jobs(jobs: JobWorker, running: asyncio.Task[None]) -> None:
         jobs.stop()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def build(

@@ -56,6 +56,7 @@ class DraftModel:
     """What a drafter runs: a family's name, tokenizer and draft engines, cheapest first.
 
     `context_length` is the target's, as the manifest says it; the verifier has the last word.
+    `digests` are those of `family_digests` that it was loaded from.
     """
 
     name: str
@@ -63,6 +64,7 @@ class DraftModel:
     context_length: int
     tokenizer: Tokenizer
     engines: Mapping[str, Engine]
+    digests: tuple[str, ...] = ()
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -106,6 +108,24 @@ class Drafter:
     def metrics(self) -> Metrics:
         """Where it counts."""
         return self._metrics
+
+    @property
+    def model(self) -> DraftModel:
+        """What requests get that begin now."""
+        return self._model
+
+    def swap(self, model: DraftModel) -> None:
+        """Requests that begin from now on get `model`; those that run keep what they have.
+
+        The old engines go with the last request that uses them.
+        """
+        self._model = model
+        self._pacing.clear()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request runs."""
+        return self._active > 0
 
     async def info(self) -> DrafterInfo:
         """What this drafter runs."""
@@ -188,28 +208,29 @@ class Drafter:
 
     async def _generate(self, job: GenerateJob, outlet: Outlet, history: History) -> None:
         began_ns = time.perf_counter_ns()
-        self._check(job)
-        names = self._ladder_names(job)
-        prompt = await self._tokenize(job)
+        model = self._model  # a swap meanwhile is for requests that come later
+        self._check(job, model)
+        names = self._ladder_names(job, model)
+        prompt = await self._tokenize(job, model)
         caches = DraftCaches(
-            self._model.engines,
+            model.engines,
             names,
             job,
             len(prompt),
             self._metrics,
-            lookup_texts=await self._lookup_texts(job, names),
+            lookup_texts=await self._lookup_texts(job, names, model),
         )
         try:
             ladder = (await self._worker.run(caches.open, key=job.request_id)).value
             session = DrafterSession(
                 job,
                 prompt=prompt,
-                model=self._model.name,
+                model=model.name,
                 ladder=ladder,
                 pacing=self._pacing_of(job, names),
-                tokenizer=self._model.tokenizer,
-                target_name=self._model.target_name,
-                context_length_of_drafts=self._draft_context(names),
+                tokenizer=model.tokenizer,
+                target_name=model.target_name,
+                context_length_of_drafts=self._draft_context(names, model),
                 clock=time.perf_counter_ns,
                 writer=None if ladder is None else ladder.writer,
                 eos_of_drafts=caches.eos_token_ids,
@@ -233,50 +254,50 @@ class Drafter:
         finally:
             await self._free(caches, job.request_id)
 
-    def _check(self, job: GenerateJob) -> None:
+    def _check(self, job: GenerateJob, model: DraftModel) -> None:
         check_request_id(job.request_id)
-        if job.model not in ("", self._model.name):
+        if job.model not in ("", model.name):
             raise UnknownModel(
-                f"this drafter runs {self._model.name}, not {job.model}",
+                f"this drafter runs {model.name}, not {job.model}",
                 model=job.model,
-                known=self._model.name,
+                known=model.name,
             )
-        check_sampling(job.sampling, self._model.tokenizer.vocab_size)
+        check_sampling(job.sampling, model.tokenizer.vocab_size)
         check_speculation(job.speculation)
         check_lookup_texts(job.lookup_texts)
         if 0 < job.deadline_unix_ns <= self._clock():
             raise DeadlineExceeded("the deadline passed before a drafter was free")
 
-    def _ladder_names(self, job: GenerateJob) -> tuple[str, ...]:
+    def _ladder_names(self, job: GenerateJob, model: DraftModel) -> tuple[str, ...]:
         wanted = job.speculation.ladder
         if job.speculation.max_draft_tokens == 0:
             wanted = ()
-        return select_tiers(self._model.tiers, wanted)
+        return select_tiers(model.tiers, wanted)
 
-    async def _tokenize(self, job: GenerateJob) -> tuple[int, ...]:
+    async def _tokenize(self, job: GenerateJob, model: DraftModel) -> tuple[int, ...]:
         tokens = job.prompt_token_ids
         if tokens is None:
-            encode = self._model.tokenizer.encode
+            encode = model.tokenizer.encode
             timed = await self._worker.run(lambda: encode(job.prompt), key=job.request_id)
             tokens = tuple(timed.value)
         if not tokens:
             raise EmptyPrompt("the prompt has no token", field="prompt")
-        if len(tokens) >= self._model.context_length:
+        if len(tokens) >= model.context_length:
             raise PromptTooLong(
                 f"the prompt has {len(tokens)} tokens and leaves no room in the context of"
-                f" {self._model.context_length}",
+                f" {model.context_length}",
                 prompt_tokens=len(tokens),
-                context_length=self._model.context_length,
+                context_length=model.context_length,
             )
         return tokens
 
     async def _lookup_texts(
-        self, job: GenerateJob, names: tuple[str, ...]
+        self, job: GenerateJob, names: tuple[str, ...], model: DraftModel
     ) -> tuple[tuple[int, ...], ...]:
         """The job's own texts to copy from, as token ids; none for a ladder without lookup."""
         if LOOKUP not in names or not job.lookup_texts:
             return ()
-        encode = self._model.tokenizer.encode
+        encode = model.tokenizer.encode
         timed = await self._worker.run(
             lambda: tuple(tuple(encode(text)) for text in job.lookup_texts), key=job.request_id
         )
@@ -295,9 +316,9 @@ class Drafter:
             return FixedPacing(job.speculation.max_draft_tokens)
         return self._pacing.setdefault(names, AdaptivePacing())
 
-    def _draft_context(self, names: tuple[str, ...]) -> int:
-        lengths = [e.info.context_length for n, e in self._model.engines.items() if n in names]
-        return min([*lengths, self._model.context_length])
+    def _draft_context(self, names: tuple[str, ...], model: DraftModel) -> int:
+        lengths = [e.info.context_length for n, e in model.engines.items() if n in names]
+        return min([*lengths, model.context_length])
 
     def _queue_ns(self, job: GenerateJob) -> int:
         return max(0, self._clock() - job.accepted_unix_ns) if job.accepted_unix_ns else 0

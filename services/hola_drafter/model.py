@@ -6,7 +6,7 @@ from hola.config import Settings
 from hola.engines import SCRIPTED_PREFIX, load_engine
 from hola.engines.scripted import ScriptedTokenizer
 from hola.engines.tokenizer import load_tokenizer
-from hola.models.family import context_length, verify_digests
+from hola.models.family import Family, context_length, verify_digests
 from hola.models.manifest import Tier
 from hola.models.store import ModelStore
 from hola.ports import Engine
@@ -39,7 +39,13 @@ def load_draft_model(settings: Settings) -> DraftModel:
         context_length=context_length(family.target.path),
         tokenizer=load_tokenizer(family.target.path),
         engines=engines,
+        digests=family_digests(family),
     )
+
+
+def family_digests(family: Family) -> tuple[str, ...]:
+    """What a drafter's model depends on: every tier, the target for its context and tokenizer."""
+    return tuple(tier.digest for tier in family.tiers)
 
 
 def _load(tier: Tier, settings: Settings) -> Engine:

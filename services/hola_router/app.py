@@ -21,6 +21,7 @@ from hola_router.gate import Gate
 from hola_router.generate import Router
 from hola_router.judge import Judge
 from hola_router.knowledge import Knowledge
+from hola_router.library import Library
 from hola_router.planner import Planner
 from hola_router.retrieval import Retrieval
 from hola_router.servicer import RouterServicer
@@ -73,7 +74,7 @@ class RouterApp:
         """What to serve, after `open`."""
         add = router_pb2_grpc.add_RouterServiceServicer_to_server
         router = RpcService(router_pb2.DESCRIPTOR, add, RouterServicer(self.router))
-        return (router, self.retrieval.service)
+        return (router, self.retrieval.service(self.router.plan))
 
     async def open(self) -> None:
         """Connect to the bus.
@@ -98,7 +99,7 @@ class RouterApp:
             catalogue=catalogue,
             detach_grace_s=settings.detach_grace_s,
             gate=self._gate,
-            planner=self._planner(catalogue, bus),
+            planner=self._planner(catalogue, bus, self._retrieval.library),
             metrics=self._metrics,
         )
         self._opened.push_async_callback(self._router.close)
@@ -127,13 +128,13 @@ class RouterApp:
         """Free what `open` opened. Idempotent."""
         await self._opened.aclose()
 
-    def _planner(self, catalogue: Catalogue, bus: Bus) -> Planner:
+    def _planner(self, catalogue: Catalogue, bus: Bus, library: Library) -> Planner:
         """Nothing of it is loaded or reached before a request asks for retrieval."""
         settings = self._settings
         check = self._check or self._open_check(bus)
-        knowledge, judge = Knowledge(settings), Judge(settings, check)
-        self._opened.push_async_callback(knowledge.close)
+        judge = Judge(settings, check)
         self._opened.push_async_callback(judge.close)
+        knowledge = Knowledge(library.store, library.embedder, timeout_s=settings.rpc_timeout_s)
         return Planner(
             catalogue,
             knowledge,

@@ -27,6 +27,7 @@ from hola.types import (
     GenerateEvent,
     GenerateJob,
     GenerateRequest,
+    Plan,
     RetrievalParams,
     RetrievalPlan,
     RouterInfo,
@@ -40,7 +41,7 @@ from hola_router.catalogue import Catalogue
 from hola_router.gate import Gate
 from hola_router.intake import Accepted, Intake
 from hola_router.naming import bus_id
-from hola_router.planner import Planner
+from hola_router.planner import Planned, Planner
 from hola_router.seen import Seen
 from hola_router.turnstile import Turnstile
 
@@ -172,6 +173,14 @@ class Router:
             async for event in events:
                 yield event
 
+    async def plan(self, request: GenerateRequest, *, tenant: str = DEFAULT_TENANT) -> Plan:
+        """What `accept` would retrieve for a request, and why; nothing is queued.
+
+        Raises as `accept`, but for what concerns the queue.
+        """
+        read = await asyncio.to_thread(self._intake.read, request, tenant, None)
+        return (await self._planned(read, request)).plan
+
     async def cancel(self, request_id: str, *, tenant: str = DEFAULT_TENANT) -> bool:
         """End a request; False when it had already ended.
 
@@ -208,20 +217,26 @@ class Router:
         died before the job was queued."""
         if request.retrieval == RetrievalParams():
             return accepted
-        if self._planner is None:
-            raise NotImplementedYet("this router has no document store: leave retrieval out")
-        job = accepted.job
-        planned = await self._planner.plan(
-            request, model=job.model, prompt=job.prompt, tenant=job.tenant
-        )
+        planned = await self._planned(accepted, request)
         depth = planned.plan.depth.name.lower()
         self._metrics.gate_decisions.labels("retrieval", depth).inc()
         self._metrics.retrieval_search_seconds.observe(planned.plan.search_ms / 1e3)
         self._metrics.retrieval_gate_seconds.observe(planned.plan.gate_ms / 1e3)
         job = replace(
-            job, prompt=planned.prompt, plan=planned.plan, lookup_texts=planned.lookup_texts
+            accepted.job,
+            prompt=planned.prompt,
+            plan=planned.plan,
+            lookup_texts=planned.lookup_texts,
         )
         return replace(accepted, job=job)
+
+    async def _planned(self, accepted: Accepted, request: GenerateRequest) -> Planned:
+        if self._planner is None:
+            raise NotImplementedYet("this router has no document store: leave retrieval out")
+        job = accepted.job
+        return await self._planner.plan(
+            request, model=job.model, prompt=job.prompt, tenant=job.tenant
+        )
 
     async def _admit(self, accepted: Accepted) -> None:
         """Ask the gate. An id that is taken needs no place: who sends a request again, because

@@ -26,7 +26,7 @@ LOOK_S = 0.5
 PAUSE_S = 1.0
 BEATS_PER_IDLE = 4
 LONGEST_BEAT_S = 1.0
-SWEEP_S = 3600.0
+SWEEP_S = 60.0
 KEPT_S = 24 * 3600.0
 
 # No other try will go better: the job ends here. Whatever else happens is left to the next worker.
@@ -98,11 +98,16 @@ class IngestWorker:
             ended("lost").inc()
             log.warning("ingest_lost_to_another")
         except LASTING as error:
-            failed = _failed(run, error)
-            await queue.finish(consumer, delivery, failed)
+            await queue.finish(consumer, delivery, _failed(run, IngestState.FAILED, error))
             await asyncio.to_thread(self._works.spools.remove, job.tenant, job.job_id)
             ended("failed").inc()
             log.warning("ingest_failed", reason=error.reason, message=error.message)
+        except HolaError as error:
+            # Left to the next worker, with the reason for whoever watches, or gives the job up.
+            with suppress(HolaError):
+                told = _failed(run, IngestState.QUEUED, error)
+                await queue.renew(consumer, delivery, told)
+            raise
         except asyncio.CancelledError:
             await run.stop()
             with suppress(HolaError):
@@ -153,6 +158,6 @@ class IngestWorker:
         self._works.metrics.ingest_spool_bytes.set(used)
 
 
-def _failed(run: IngestRun, error: HolaError) -> IngestReport:
-    report = run.report(IngestState.FAILED)
+def _failed(run: IngestRun, state: IngestState, error: HolaError) -> IngestReport:
+    report = run.report(state)
     return replace(report, reason=error.reason, message=error.message)

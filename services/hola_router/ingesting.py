@@ -35,6 +35,7 @@ from hola.validate import check_request_id, check_tenant
 from hola_router.ingest_run import IngestRun, Works
 
 WATCH_S = 0.5
+AT_A_TIME = 4  # ingests of all tenants in calls; each may have a parsing process
 RETRY_AFTER_MS = 2000
 
 log = get_logger(__name__)
@@ -58,6 +59,7 @@ class Ingesting:
         self._bus = bus
         self._rules = rules
         self._calls: Counter[str] = Counter()
+        self._places = asyncio.Semaphore(AT_A_TIME)
         self._endings: set[asyncio.Task[None]] = set()
         active = works.metrics.active_ingests.labels("call")
         active.set_function(lambda: self._calls.total())
@@ -134,7 +136,7 @@ class Ingesting:
             raise InvalidRequest(f"prune has at most {MAX_PRUNE} names", field="prune")
         check_sources(options.prune)
         ingester = await self._works.ingester(options)
-        await ingester.open(tenant, options.collection)
+        await ingester.check(tenant, options.collection)
         return options
 
     async def _fill(self, writer: SpoolWriter, parts: AsyncIterator[IngestPart]) -> End:
@@ -176,7 +178,8 @@ class Ingesting:
         )
 
     async def _finished(self, run: IngestRun) -> IngestReport:
-        await asyncio.shield(run.start())
+        async with self._places:
+            await asyncio.shield(run.start())
         self._works.metrics.ingests.labels("done").inc()
         return replace(run.report(IngestState.DONE), job_id="")
 

@@ -31,6 +31,7 @@ MOST_WAITING = 8
 # A verifier that could not be asked is left alone for so long, and is not waited for any longer.
 LEFT_ALONE_S = 10.0
 LONGEST_CHECK_S = 5.0
+SPEED_HOLDS_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ class Judge:
         self._worker: EngineWorker | None = None
         self._ask_again_at = 0.0
         self._speed_ms = 0.0
+        self._look_again_at = 0.0
 
     async def judge(
         self, reader: Reader, question: str, prompt: str, seen: dict[str, float], *, tenant: str
@@ -111,13 +113,17 @@ class Judge:
 
     async def prefill_ms_per_token(self) -> float:
         """The target's prefill speed as its verifier measured it last; 0 where nobody knows it."""
-        if self._speed_ms == 0 and self._may_ask() and self._check is not None:
+        if self._clock() >= self._look_again_at and self._may_ask() and self._check is not None:
             try:
                 async with asyncio.timeout(LONGEST_CHECK_S):
-                    self._speed_ms = (await self._check.info()).prefill_ns_per_token / 1e6
+                    self._note_speed((await self._check.info()).prefill_ns_per_token)
             except (HolaError, TimeoutError) as error:
                 self._leave_alone(error)
         return self._speed_ms
+
+    def _note_speed(self, ns_per_token: float) -> None:
+        self._speed_ms = ns_per_token / 1e6 or self._speed_ms
+        self._look_again_at = self._clock() + SPEED_HOLDS_S
 
     async def close(self) -> None:
         """Free the tiers. Idempotent."""
@@ -231,7 +237,7 @@ class Judge:
             why = error.message if isinstance(error, HolaError) else "it did not answer in time"
             notes.append(f"the target was not asked about the draft: {why}")
             return {}
-        self._speed_ms = checked.prefill_ns_per_token / 1e6 or self._speed_ms
+        self._note_speed(checked.prefill_ns_per_token)
         return dict(checked.signals)
 
     def _may_ask(self) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from hola.bus.ports import Bus
-from hola.errors import InvalidRequest
+from hola.errors import HolaError, InvalidRequest
 from hola.retrieval.ports import DocumentStore, Embedder
 from hola.retrieval.queries import (
     LibraryStats,
@@ -18,8 +18,10 @@ from hola.retrieval.queries import (
     merge,
 )
 from hola.retrieval.retriever import Found, Retriever
-from hola.retrieval.types import Changes, Collection
-from hola.telemetry import Metrics
+from hola.retrieval.types import Changes, Collection, SearchMode
+from hola.telemetry import Metrics, get_logger
+
+log = get_logger(__name__)
 
 MAX_SOURCES = 1000
 LOOK_AGAIN_S = 30.0
@@ -46,12 +48,11 @@ class OneEmbedder:
 
         Raises ArtifactInvalid, ArtifactCorrupt, MissingExtra for one that cannot be used.
         """
-        if self._found is None and self._clock() >= self._look_again_at:
-            async with self._loading:
-                if self._found is None:
-                    self._found = await asyncio.to_thread(self._load)
-                    self._look_again_at = self._clock() + LOOK_AGAIN_S
-        return self._found
+        async with self._loading:
+            if self._found is None and self._clock() >= self._look_again_at:
+                self._found = await asyncio.to_thread(self._load)
+                self._look_again_at = self._clock() + LOOK_AGAIN_S
+            return self._found
 
     async def close(self) -> None:
         """Idempotent."""
@@ -78,11 +79,14 @@ class Library:
     async def search(self, question: SearchQuestion, *, tenant: str) -> SearchAnswer:
         """The best passages of the collections named, each searched as well as it allows.
 
-        Raises EmbedderMismatch where the question's mode needs vectors that cannot be had.
+        An embedder that cannot be used is as good as none, but where the question's mode needs
+        one: raises EmbedderMismatch, and as OneEmbedder.get, for vectors that cannot be had.
         """
         check_question(question)
         with self._metrics.search_seconds.time():
-            retriever = Retriever(self.store, await self.embedder.get())
+            needed = question.mode not in (None, SearchMode.BM25)
+            embedder = await (self.embedder.get() if needed else self._embedder_if_usable())
+            retriever = Retriever(self.store, embedder)
             found = {
                 name: await self._search(retriever, tenant, name, question)
                 for name in question.collections
@@ -117,13 +121,20 @@ class Library:
                 named = await self.store.sources(tenant, collection, after=after, limit=sources)
         else:
             held = await self.store.collections(tenant)
-        embedder = await self.embedder.get()
+        embedder = await self._embedder_if_usable()
         return LibraryStats(
             collections=held,
             embedder=embedder.id if embedder else "",
             sources=named,
             jobs=await self._bus.ingest_reports.reports(tenant),
         )
+
+    async def _embedder_if_usable(self) -> Embedder | None:
+        try:
+            return await self.embedder.get()
+        except HolaError as error:
+            log.warning("embedder_not_loaded", reason=error.reason, message=error.message)
+            return None
 
     async def _search(
         self, retriever: Retriever, tenant: str, name: str, question: SearchQuestion

@@ -9,10 +9,11 @@ from functools import partial
 
 from hola.bus.ports import Bus
 from hola.config import Settings
-from hola.retrieval.data_dir import data_dir, open_store
+from hola.retrieval.data_dir import data_dir
 from hola.retrieval.embedder import open_embedder
 from hola.retrieval.readers.limits import MIB, Limits
 from hola.retrieval.spool import SpoolLimits, Spools
+from hola.retrieval.store_from import store_from
 from hola.rpc.server import RpcService
 from hola.telemetry import Metrics
 from hola.v1 import retrieval_pb2, retrieval_pb2_grpc
@@ -20,15 +21,15 @@ from hola_router.ingest_run import Works
 from hola_router.ingest_worker import IngestWorker
 from hola_router.ingesting import Ingesting, IngestRules
 from hola_router.library import Library, OneEmbedder
-from hola_router.retrieval_servicer import RetrievalServicer
+from hola_router.retrieval_servicer import PlanFor, RetrievalServicer
 
 
 class Retrieval:
-    """Everything about documents in one router: `service` while open, `library` for its planner."""
+    """Everything about documents in one router: its service, and `library` for its planner."""
 
     def __init__(self, settings: Settings, metrics: Metrics, bus: Bus) -> None:
         """Nothing is loaded or made on disk before it is needed. The bus stays the caller's."""
-        store = open_store(settings)
+        store = store_from(settings)
         embedder = OneEmbedder(partial(open_embedder, settings))
         self.library = Library(store, embedder, bus, metrics)
         works = Works(
@@ -49,11 +50,10 @@ class Retrieval:
             idle_s=settings.job_idle_s,
         )
 
-    @property
-    def service(self) -> RpcService:
-        """What to serve."""
+    def service(self, plan: PlanFor) -> RpcService:
+        """What to serve; `plan` is the router's use case."""
         add = retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server
-        servicer = RetrievalServicer(self.library, self._ingesting)
+        servicer = RetrievalServicer(self.library, self._ingesting, plan)
         return RpcService(retrieval_pb2.DESCRIPTOR, add, servicer)
 
     def start(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 import grpc.aio
 
@@ -14,14 +14,26 @@ from hola.convert import (
     deletion_from_pb,
     ingest_part_from_pb,
     ingest_report_to_pb,
+    plan_request_from_pb,
+    plan_to_pb,
     question_from_pb,
     stats_to_pb,
 )
 from hola.retrieval.ingest_job import IngestPart
 from hola.security.caller import current_tenant
+from hola.types import GenerateRequest, Plan
 from hola.v1 import retrieval_pb2 as pb, retrieval_pb2_grpc
 from hola_router.ingesting import Ingesting
 from hola_router.library import Library
+
+
+class PlanFor(Protocol):
+    """The router's plan for a request of a tenant."""
+
+    async def __call__(self, request: GenerateRequest, *, tenant: str) -> Plan:
+        """As `Router.plan`."""
+        ...
+
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -29,9 +41,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     """Serves one router's library."""
 
-    def __init__(self, library: Library, ingesting: Ingesting) -> None:
+    def __init__(self, library: Library, ingesting: Ingesting, plan: PlanFor) -> None:
         self._library = library
         self._ingesting = ingesting
+        self._plan = plan
 
     async def Ingest(
         self, requests: AsyncIterator[pb.RetrievalServiceIngestRequest], context: Context
@@ -63,6 +76,13 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         collection, source = deletion_from_pb(request)
         changes = await self._library.delete(collection, source, tenant=current_tenant())
         return changes_to_pb(changes)
+
+    async def Plan(
+        self, request: pb.RetrievalServicePlanRequest, context: Context
+    ) -> pb.RetrievalServicePlanResponse:
+        """Say what would be retrieved, and why."""
+        plan = await self._plan(plan_request_from_pb(request), tenant=current_tenant())
+        return pb.RetrievalServicePlanResponse(plan=plan_to_pb(plan))
 
     async def Stats(
         self, request: pb.RetrievalServiceStatsRequest, context: Context

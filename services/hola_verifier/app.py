@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 from hola.bus.from_settings import bus_from
 from hola.bus.ports import Bus
 from hola.config import Settings
+from hola.engines import SCRIPTED_PREFIX
 from hola.engines.memory import available_bytes
 from hola.engines.worker import EngineWorker
-from hola.errors import MemoryBudgetExceeded
+from hola.errors import HolaError, MemoryBudgetExceeded
+from hola.models.store import ModelStore
+from hola.models.watch import FamilyWatch
+from hola.ports import Engine
 from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics, get_logger
 from hola.v1 import verifier_pb2, verifier_pb2_grpc
 from hola_verifier.announce import Announcer
 from hola_verifier.host import Limits, VerifierHost
+from hola_verifier.hosts import Free, Hosts
 from hola_verifier.local import LocalVerifier
 from hola_verifier.servicer import VerifierServicer
 from hola_verifier.target import Target, load_target
@@ -28,6 +35,11 @@ _DEFAULT_SHARE = 0.5
 _SPARE_SHARE = 0.25
 # The record is taken back even where HOLA_DRAIN_S allows no time at all.
 _WITHDRAW_S = 0.5
+_SWEEPS_PER_TTL = 4
+# A new artifact is loaded when nothing runs, or after so long; one that could not be, again.
+_QUIET_WAIT_S = 10.0
+_RETRY_S = 30.0
+_LOOK_S = 0.1
 
 
 class VerifierApp:
@@ -43,20 +55,25 @@ class VerifierApp:
         self._opened = AsyncExitStack()
         self._announcer: Announcer | None = None
         self._announcing: asyncio.Task[None] | None = None
-        self._host: VerifierHost | None = None
+        self._hosts: Hosts | None = None
         self._server: RpcServer | None = None
 
     @property
     def host(self) -> VerifierHost:
+        """The host that new sessions get, after `open`."""
+        return self.hosts.current
+
+    @property
+    def hosts(self) -> Hosts:
         """The sessions, after `open`."""
-        if self._host is None:
+        if self._hosts is None:
             raise RuntimeError("the verifier is not open")
-        return self._host
+        return self._hosts
 
     @property
     def port(self) -> LocalVerifier:
         """A way to this verifier that needs no wire, after `open`."""
-        return LocalVerifier(self.host)
+        return LocalVerifier(self.hosts)
 
     @property
     def address(self) -> str:
@@ -66,27 +83,18 @@ class VerifierApp:
     @property
     def services(self) -> tuple[RpcService, ...]:
         """What to serve, after `open`."""
-        servicer = VerifierServicer(self.host)
+        servicer = VerifierServicer(self.hosts)
         add = verifier_pb2_grpc.add_VerifierServiceServicer_to_server
         return (RpcService(verifier_pb2.DESCRIPTOR, add, servicer),)
 
     async def open(self) -> None:
         """Load and probe the target on its worker. Raises what `load_target` raises."""
-        worker = EngineWorker("target")
-        self._opened.push_async_callback(worker.close, self._settings.drain_s)
-        target = self._target or await self._load(worker)
-        limits = Limits(
-            max_sessions=self._settings.max_sessions,
-            kv_budget_bytes=kv_budget_bytes(self._settings, target.engine.info.weight_bytes),
-            ttl_s=self._settings.session_ttl_s,
-            opening_s=self._settings.rpc_timeout_s,
-            spare_s=self._settings.session_ttl_s * _SPARE_SHARE,
-            queue_limit=self._settings.queue_limit,
-        )
-        self._host = VerifierHost(target, worker, limits, metrics=self.metrics)
-        self._opened.push_async_callback(self._host.close, max(1.0, self._settings.drain_s))
-        sweeper = asyncio.create_task(self._host.run())
-        self._opened.callback(sweeper.cancel)
+        host, free = await self._new_host()
+        self._hosts = Hosts(host, free, self.metrics)
+        self._opened.push_async_callback(self._hosts.close, max(1.0, self._settings.drain_s))
+        self._run_beside(self._sweep(self._hosts))
+        if self._target is None and not self._settings.model.startswith(SCRIPTED_PREFIX):
+            self._run_beside(self._renew(self._hosts))
 
     async def start(self) -> None:
         """`open`, then serve, then announce it where HOLA_ADVERTISE says so."""
@@ -132,7 +140,7 @@ class VerifierApp:
         async def open_bus() -> Bus:
             return self._bus or await bus_from(self._settings)
 
-        self._announcer = Announcer(self._settings.advertise, self.host.info, open_bus)
+        self._announcer = Announcer(self._settings.advertise, lambda: self.host.info(), open_bus)
         if self._bus is None:
             self._opened.push_async_callback(self._announcer.close)
         self._announcing = asyncio.create_task(self._announcer.run())
@@ -153,10 +161,76 @@ class VerifierApp:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    def _host_of(self, target: Target, worker: EngineWorker) -> VerifierHost:
+        settings = self._settings
+        limits = Limits(
+            max_sessions=settings.max_sessions,
+            kv_budget_bytes=kv_budget_bytes(settings, target.engine.info.weight_bytes),
+            ttl_s=settings.session_ttl_s,
+            opening_s=settings.rpc_timeout_s,
+            spare_s=settings.session_ttl_s * _SPARE_SHARE,
+            queue_limit=settings.queue_limit,
+        )
+        door = self._hosts.door if self._hosts else None
+        return VerifierHost(target, worker, limits, metrics=self.metrics, door=door)
+
+    def _run_beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run it until `close`."""
+        self._opened.push_async_callback(self._end, asyncio.create_task(work))
+
+    async def _sweep(self, hosts: Hosts) -> None:
+        """Free idle sessions until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.session_ttl_s / _SWEEPS_PER_TTL)
+            for host in hosts.all:
+                host.sweep()
+
+    async def _renew(self, hosts: Hosts) -> None:
+        """Load what the family's target becomes, until cancelled.
+
+        An artifact that cannot be loaded, or not beside the present one, is tried again later.
+        """
+        store = ModelStore.at(self._settings.models_dir)
+        releases = self._bus.releases if self._bus else None
+        watch = FamilyWatch(store, self._settings.model, releases)
+        while True:
+            await watch.changed(
+                lambda family: (family.target.digest,), (self.host.artifact_digest,)
+            )
+            await self._quiet_moment(hosts)
+            try:
+                await self._swap(hosts)
+            except HolaError as error:
+                log.warning("artifact_not_loaded", reason=error.reason, message=error.message)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _quiet_moment(self, hosts: Hosts) -> None:
+        """Until nothing runs; under steady load there is none, and then after _QUIET_WAIT_S."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_QUIET_WAIT_S):
+                while hosts.current.busy:  # noqa: ASYNC110 - streams come and go at any time
+                    await asyncio.sleep(_LOOK_S)
+
+    async def _swap(self, hosts: Hosts) -> None:
+        """Load the new target on a thread of its own, beside the one that goes on serving."""
+        host, free = await self._new_host()
+        hosts.swap(host, free, kept_s=self._settings.session_ttl_s)
+
+    async def _new_host(self) -> tuple[VerifierHost, Free]:
+        """A host on a worker of its own, and what lets go of both and of a target we loaded."""
+        worker, engine = EngineWorker("target"), None
+        try:
+            target = self._target or await self._load(worker)
+            engine = None if self._target else target.engine
+            host = self._host_of(target, worker)
+        except BaseException:
+            await _let_go(worker, engine, 0.0)
+            raise
+        return host, partial(_let_go, worker, engine, self._settings.drain_s)
+
     async def _load(self, worker: EngineWorker) -> Target:
         loaded = await worker.run(lambda: load_target(self._settings))
         target = loaded.value
-        self._opened.callback(target.engine.close)
         log.info(
             "target_loaded",
             model=target.model,
@@ -166,6 +240,12 @@ class VerifierApp:
             seconds=round(loaded.compute_ns / 1e9, 2),
         )
         return target
+
+
+async def _let_go(worker: EngineWorker, engine: Engine | None, drain_s: float) -> None:
+    await worker.close(drain_s)
+    if engine is not None:
+        engine.close()
 
 
 def build(

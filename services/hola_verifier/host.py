@@ -29,7 +29,6 @@ log = get_logger(__name__)
 T = TypeVar("T")
 Session = Entry[VerifierSession]
 Release = asyncio.Task[Timed[None]]
-_SWEEPS_PER_TTL = 4
 _END = object()
 
 
@@ -63,9 +62,13 @@ class VerifierHost:
         limits: Limits,
         *,
         metrics: Metrics | None = None,
+        door: Door | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """`clock` gives monotonic nanoseconds. The host owns neither target nor worker."""
+        """`clock` gives monotonic nanoseconds. The host owns neither target nor worker.
+
+        Hosts that follow one another in a process share a `door`.
+        """
         self._target = target
         self._worker = worker
         self._limits = limits
@@ -77,17 +80,10 @@ class VerifierHost:
             ttl_ns=int(limits.ttl_s * 1e9),
             spare_ns=int(limits.spare_s * 1e9),
         )
-        self.door = Door()
+        self.door = door or Door()
         self._speed = PrefillSpeed(target.prefill_ns_per_token)
         self._releases: set[Release] = set()
         self._closed = False
-        self._metrics.queue_depth.set_function(lambda: worker.depth)
-        self._metrics.sessions.set_function(lambda: len(self._table))
-        self._metrics.kv_bytes.set_function(lambda: self._table.kv_bytes)
-        self._metrics.kv_usage.set_function(
-            lambda: self._table.kv_bytes / max(1, self._table.kv_budget_bytes)
-        )
-        self._metrics.draining.set_function(lambda: self.door.draining)
 
     def info(self) -> VerifierInfo:
         """What is served, and how loaded it is now."""
@@ -106,6 +102,40 @@ class VerifierHost:
             draining=self.door.draining,
             prefill_ns_per_token=self._speed.ns_per_token,
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """The target's numerics; empty when its probe failed."""
+        return self._target.digest
+
+    @property
+    def artifact_digest(self) -> str:
+        """What it serves."""
+        return self._target.artifact_digest
+
+    @property
+    def kv_usage(self) -> float:
+        """Part of the KV cache's budget that is allocated, 0 to 1."""
+        return self._table.kv_bytes / max(1, self._table.kv_budget_bytes)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions with a stream, or waiting for one."""
+        return len(self._table)
+
+    @property
+    def depth(self) -> int:
+        """Engine jobs waiting or running."""
+        return self._worker.depth
+
+    @property
+    def busy(self) -> bool:
+        """Whether a session has a stream, or the engine has work."""
+        return self._table.attached > 0 or self.depth > 0
+
+    def has(self, request: Open) -> bool:
+        """Whether the session of this request is here."""
+        return self._table.get(request.session_id, request.tenant) is not None
 
     @property
     def limits(self) -> Limits:
@@ -162,7 +192,7 @@ class VerifierHost:
         verdict = timed.value
         self._metrics.verify_seconds.observe(timed.compute_ns / 1e9)
         self._metrics.verify_queue_seconds.observe(timed.queue_ns / 1e9)
-        self._count(block, verdict)
+        self._metrics.count_block(len(block.tokens), verdict.accepted)
         return replace(
             verdict,
             compute_ns=timed.compute_ns,
@@ -226,12 +256,6 @@ class VerifierHost:
         """Free the sessions that nobody has used for the time to live."""
         for entry in self._table.expired(self._clock()):
             self._release(entry, "idle")
-
-    async def run(self) -> None:
-        """Sweep until cancelled."""
-        while True:
-            await asyncio.sleep(self._limits.ttl_s / _SWEEPS_PER_TTL)
-            self.sweep()
 
     async def close(self, timeout_s: float = 1.0) -> None:
         """Free all sessions; wait up to timeout_s seconds for the engine to let go. Idempotent."""
@@ -303,7 +327,7 @@ class VerifierHost:
 
         def begin() -> tuple[int, Iterator[None]]:
             if entry.cache is None and entry.owner is owner:
-                entry.cache = self._allocate(entry.capacity, request)
+                entry.cache = self._target.open(entry.capacity, request.sampling)
             cache = self._check_owner(owner, entry)
             cached = cache.rebase(request.prompt, request.committed, sampling=request.sampling)
             return cached, cache.prefill_steps()
@@ -325,25 +349,6 @@ class VerifierHost:
         fed = len(request.prompt) + len(request.committed) - 1 - cached_tokens
         self._speed.observe(fed, compute_ns - timed.compute_ns)
         return Timed(cached_tokens, queue_ns, compute_ns)
-
-    def _allocate(self, capacity: int, request: Open) -> VerifierSession:
-        """On the worker's thread."""
-        info = self._target.engine.info
-        return VerifierSession(
-            self._target.engine.open(capacity),
-            request.sampling,
-            info.eos_token_ids,
-            vocab_size=info.vocab_size,
-        )
-
-    def _count(self, block: DraftBlock, verdict: Verdict) -> None:
-        """What was drafted and accepted. Plain decoding drafts nothing."""
-        if block.tokens:
-            self._metrics.drafts.inc()
-            self._metrics.draft_tokens.inc(len(block.tokens))
-            self._metrics.accepted_tokens.inc(verdict.accepted)
-        for position in range(verdict.accepted):
-            self._metrics.accepted_at.labels(position).inc()
 
     def _check_owner(self, owner: object, entry: Session) -> VerifierSession:
         """The session's cache, if it is still this stream's; also asked on the worker's thread.

@@ -10,7 +10,7 @@ from hola.errors import HolaError, ProtocolViolation, SessionLost
 from hola.ports import VerifierLink
 from hola.telemetry import get_logger
 from hola.types import CancelSession, Done, VerifierInfo, VerifierRequest, VerifierResponse
-from hola_verifier.host import VerifierHost
+from hola_verifier.hosts import Hosts
 from hola_verifier.stream import SessionStream
 
 log = get_logger(__name__)
@@ -22,10 +22,10 @@ _GOODBYE_S = 1.0
 
 
 class LocalVerifier:
-    """VerifierPort and AnswerCheck on a host of this process. Use from the host's event loop."""
+    """VerifierPort and AnswerCheck on the hosts of this process. Use from their event loop."""
 
-    def __init__(self, host: VerifierHost, address: str = "local:") -> None:
-        self._host = host
+    def __init__(self, hosts: Hosts, address: str = "local:") -> None:
+        self._hosts = hosts
         self._address = address
         self._links: set[_LocalLink] = set()
 
@@ -36,15 +36,15 @@ class LocalVerifier:
 
     async def info(self) -> VerifierInfo:
         """Never fails."""
-        return self._host.info()
+        return self._hosts.current.info()
 
     async def check(self, request: CheckRequest) -> Checked:
         """As AnswerCheck."""
-        return await self._host.check(request)
+        return await self._hosts.current.check(request)
 
     async def connect(self, session_id: str = "", *, fingerprint: str = "") -> VerifierLink:
         """A new stream; never fails."""
-        link = _LocalLink(SessionStream(self._host))
+        link = _LocalLink(SessionStream(self._hosts))
         self._links.add(link)
         link.task.add_done_callback(lambda _: self._links.discard(link))
         return link

@@ -20,23 +20,23 @@ from hola.errors import HolaError
 from hola.security.caller import acting_tenant, current_caller
 from hola.types import Done, Open, VerifierRequest
 from hola.v1 import verifier_pb2, verifier_pb2_grpc
-from hola_verifier.host import VerifierHost
+from hola_verifier.hosts import Hosts
 from hola_verifier.stream import SessionStream
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
-    """Serves one host."""
+    """Serves the hosts of one verifier."""
 
-    def __init__(self, host: VerifierHost) -> None:
-        self._host = host
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
 
     async def Verify(
         self, requests: AsyncIterator[verifier_pb2.VerifyRequest], context: Context
     ) -> AsyncIterator[verifier_pb2.VerifyResponse]:
         """One session: an answer per message, then Done or Failed (the status as well)."""
-        stream = SessionStream(self._host)
+        stream = SessionStream(self._hosts)
         try:
             async for request in stream.each(requests):
                 answer = await stream.answer(_owned(verifier_request_from_pb(request)))
@@ -54,7 +54,7 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
         self, request: verifier_pb2.VerifierServiceInfoRequest, context: Context
     ) -> verifier_pb2.VerifierServiceInfoResponse:
         """What is served, and how loaded it is."""
-        return verifier_info_to_pb(self._host.info())
+        return verifier_info_to_pb(self._hosts.current.info())
 
     async def Check(
         self, request: verifier_pb2.VerifierServiceCheckRequest, context: Context
@@ -62,7 +62,7 @@ class VerifierServicer(verifier_pb2_grpc.VerifierServiceServicer):
         """The target's view of a drafted answer, in the name of whom the caller may act for."""
         asked = check_request_from_pb(request)
         tenant = acting_tenant(current_caller(), asked.tenant)
-        return checked_to_pb(await self._host.check(replace(asked, tenant=tenant)))
+        return checked_to_pb(await self._hosts.current.check(replace(asked, tenant=tenant)))
 
 
 def _owned(request: VerifierRequest) -> VerifierRequest:

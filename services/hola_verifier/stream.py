@@ -20,6 +20,7 @@ from hola.types import (
     VerifierResponse,
 )
 from hola_verifier.host import Session, VerifierHost
+from hola_verifier.hosts import Hosts
 
 T = TypeVar("T")
 _LAST_WORDS_S = 1.0
@@ -28,12 +29,13 @@ _LAST_WORDS_S = 1.0
 class SessionStream:
     """Answers one stream's messages. Whoever drives it calls `detach` when the stream is over."""
 
-    def __init__(self, host: VerifierHost) -> None:
-        self._host = host
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+        self._host: VerifierHost = hosts.current
         self._session: Session | None = None
         self._opening = False
         self._listening: asyncio.Timeout | None = None
-        host.door.enter(self)
+        hosts.door.enter(self)
 
     async def each(self, messages: AsyncIterable[T]) -> AsyncGenerator[T, None]:
         """The caller's messages as they come.
@@ -79,6 +81,7 @@ class SessionStream:
                 if self._opening:
                     raise ProtocolViolation("Open was sent before: one session per stream")
                 self._opening = True
+                self._host = self._hosts.choose(message)
                 return await self._open(message)
             case CancelSession():
                 return self._finish()

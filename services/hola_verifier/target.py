@@ -11,7 +11,8 @@ from hola.engines.scripted import ScriptedTokenizer
 from hola.models.family import verify_digests
 from hola.models.store import ModelStore
 from hola.ports import Engine
-from hola.types import Exactness
+from hola.speculation.verifier_session import VerifierSession
+from hola.types import Exactness, SamplingParams
 from hola_verifier.speed import measured
 
 _MIB = 2**20
@@ -37,6 +38,13 @@ class Target:
     def digest(self) -> str:
         """The numerics fingerprint; empty when the probe failed, since then it promises nothing."""
         return self.fingerprint.digest if self.fingerprint.exact else ""
+
+    def open(self, capacity: int, sampling: SamplingParams) -> VerifierSession:
+        """A session's cache of `capacity` tokens; on the engine's thread. Raises EngineFailure."""
+        info = self.engine.info
+        return VerifierSession(
+            self.engine.open(capacity), sampling, info.eos_token_ids, vocab_size=info.vocab_size
+        )
 
 
 def load_target(settings: Settings) -> Target:

@@ -92,8 +92,18 @@ class Settings(BaseSettings):
         " empty: ./models, the checkout's models, ~/.local/share/hola/models",
     )
     model: str = Field("demo", min_length=1, description="model family to run or to ask for")
+    offline: bool = Field(False, description="1: a model hub is never asked, whatever is added")
     data_dir: str = Field(
         "", description="folder of document collections; empty: ~/.local/share/hola/data"
+    )
+    store: str = Field(
+        "sqlite",
+        min_length=1,
+        description="documents: sqlite (files in HOLA_DATA_DIR),"
+        " weaviate://host:port?grpc=50051 or weaviates://",
+    )
+    store_key_file: str = Field(
+        "", description="file: API key for HOLA_STORE, read at each connection"
     )
     embedder: str = Field(
         "minilm",

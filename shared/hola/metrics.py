@@ -65,6 +65,15 @@ class Metrics:
             ProcessCollector(registry=self.registry)
             self.registry.register(DeviceCollector())
 
+    def count_block(self, drafted: int, accepted: int) -> None:
+        """A verified block: tokens drafted and accepted. Plain decoding drafts none."""
+        if drafted:
+            self.drafts.inc()
+            self.draft_tokens.inc(drafted)
+            self.accepted_tokens.inc(accepted)
+        for position in range(accepted):
+            self.accepted_at.labels(position).inc()
+
     def _of_every_server(self, where: dict[str, Any]) -> None:
         self.build_info = Gauge(
             "hola_build_info", "1; what runs", ["version", "service", "python"], **where

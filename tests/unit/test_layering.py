@@ -25,7 +25,7 @@ PURE_HOLA = (
     "hola.retrieval.gate.policy",
 )
 # These may import them at the top, and are themselves imported only by functions.
-MODEL_PACKAGES = ("hola.engines", "hola_compressor.passes")
+MODEL_PACKAGES = ("hola.engines", "hola_compressor.passes", "hola_bench.compression")
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60

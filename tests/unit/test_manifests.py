@@ -1,7 +1,8 @@
-"""The compose file, the image and the Kubernetes base: settings exist, pods are locked down."""
+"""Compose file, images, Kubernetes manifests: settings exist, containers are locked down."""
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from functools import cache
@@ -13,15 +14,19 @@ import pytest
 import yaml
 
 from hola import __version__
-from hola.config import DEFAULT_LISTEN, Settings, load_settings
+from hola.config import DEFAULT_LISTEN, load_settings
+from tools.checks.compose_file import Loopback, services, start_order, used_ports
+from tools.checks.k8s_policy import NAME, Overlay, edges, violations
+from tools.lock import IMAGES
 
 REPO = Path(__file__).resolve().parents[2]
 BASE = REPO / "k8s/base"
 KUBERNETES = ("1.29", "1.33", "1.37")
-WORKLOADS = {"Deployment", "StatefulSet"}
-SCRIPTS = tomllib.loads((REPO / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text("utf-8"))["project"]
 COMPOSE = yaml.safe_load((REPO / "docker-compose.yml").read_text("utf-8"))
-OURS = sorted(set(COMPOSE["services"]) - {"redis"})
+OURS = sorted(name for name, one in services().items() if one.ours)
+DOCKERFILE = (REPO / "Dockerfile").read_text("utf-8")
+TARGETS = set(re.findall(r"^FROM runtime AS ([\w-]+)$", DOCKERFILE, re.MULTILINE))
 
 
 @cache
@@ -29,164 +34,224 @@ def kustomization() -> dict[str, Any]:
     return yaml.safe_load((BASE / "kustomization.yaml").read_text("utf-8"))
 
 
-@cache
-def objects() -> list[dict[str, Any]]:
+def images() -> dict[str, str]:
+    """What kustomize makes of the base's image names."""
+    found = {}
+    for image in kustomization()["images"]:
+        digest = image.get("digest")
+        end = f"@{digest}" if digest else f":{image['newTag']}"
+        found[image["name"]] = image.get("newName", image["name"]) + end
+    return found
+
+
+def base() -> Overlay:
+    """The base as kustomize would give it; a fresh copy for each test."""
     texts = [(BASE / name).read_text("utf-8") for name in kustomization()["resources"]]
-    return [document for text in texts for document in yaml.safe_load_all(text)]
+    overlay = Overlay(tuple(item for text in texts for item in yaml.safe_load_all(text)))
+    for _, _, template in overlay.workloads():
+        pod = template["spec"]
+        for container in (*pod["containers"], *pod.get("initContainers", ())):
+            container["image"] = images()[container["image"]]
+    return overlay
 
 
-def of_kind(*kinds: str) -> dict[str, dict[str, Any]]:
-    return {o["metadata"]["name"]: o for o in objects() if o["kind"] in kinds}
+# --- Kubernetes
 
 
-def pods() -> dict[str, dict[str, Any]]:
-    return {name: o["spec"]["template"]["spec"] for name, o in of_kind(*WORKLOADS).items()}
-
-
-def environment(name: str) -> dict[str, str]:
-    """What the service's container sees: the shared ConfigMap, then its own values."""
-    (container,) = pods()[name]["containers"]
-    config = of_kind("ConfigMap")["hola"]["data"]
-    assert container["envFrom"] == [{"configMapRef": {"name": "hola"}}]
-    return config | {entry["name"]: entry["value"] for entry in container["env"]}
-
-
-def test_every_file_is_in_the_kustomization():
-    listed = {"kustomization.yaml", *kustomization()["resources"]}
-    assert {path.name for path in BASE.iterdir()} == listed
+def test_every_file_is_in_a_kustomization():
+    for folder in (BASE, *(REPO / "k8s/components").iterdir(), *(REPO / "k8s/overlays").iterdir()):
+        document = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
+        listed = {name for name in document.get("resources", ()) if not name.startswith("..")}
+        there = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
+        assert there == listed, folder
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_object_fits_the_schema(version):
-    assert objects()
-    for document in objects():
+    assert base().objects
+    for document in base().objects:
         kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_there_is_a_deployment_and_a_service_for_each_of_ours():
-    assert set(OURS) == set(DEFAULT_LISTEN) == set(of_kind("Deployment"))
-    assert set(OURS) | {"redis"} == set(of_kind("Service")) == set(of_kind("ServiceAccount"))
+def test_the_base_obeys_every_policy():
+    assert list(violations(base())) == []
 
 
-@pytest.mark.parametrize("name", [*OURS, "redis"])
-def test_a_pod_is_locked_down(name):
-    pod = pods()[name]
-    (container,) = pod["containers"]
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] > 0
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["serviceAccountName"] == name
-    assert pod["automountServiceAccountToken"] is False
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
+def test_the_call_graph_is_what_settings_say():
+    assert set(edges(base())) == {
+        ("compressor", "redis", 6379),
+        ("drafter", "redis", 6379),
+        ("drafter", "verifier", 7072),
+        ("router", "redis", 6379),
+        ("verifier", "redis", 6379),
     }
-    assert container["resources"].keys() == {"requests", "limits"}
-    for size in container["resources"].values():
-        assert size.keys() == {"cpu", "memory"}
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_no_service_link_becomes_an_unknown_setting(name):
-    assert pods()[name]["enableServiceLinks"] is False
+def spoil(change) -> str:
+    """What the policies say about a base with one thing changed."""
+    overlay = Overlay(tuple(copy.deepcopy(base().objects)))
+    change(overlay)
+    return "\n".join(violations(overlay))
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_probes_ask_the_health_port_and_clients_the_other(name):
-    (container,) = pods()[name]["containers"]
-    port = int(DEFAULT_LISTEN[name].rpartition(":")[2])
-    assert environment(name)["HOLA_LISTEN"] == f"0.0.0.0:{port}"
-    health = int(environment(name)["HOLA_HEALTH_LISTEN"].removeprefix("0.0.0.0:"))
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["grpc"] == {"port": health}
-    assert {"name": "health", "containerPort": health} in container["ports"]
-    assert {"name": "grpc", "containerPort": port} in container["ports"]
-    (exposed,) = of_kind("Service")[name]["spec"]["ports"]
-    assert exposed["port"] == port
+def pod(overlay: Overlay, name: str) -> dict[str, Any]:
+    (found,) = (t["spec"] for n, _, t in overlay.workloads() if n == name)
+    return found
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_the_health_check_of_a_container_is_its_own(name):
-    settings = load_settings(COMPOSE["services"][name]["environment"])
-    assert settings.health_listen == "127.0.0.1:7080"
+def container(overlay: Overlay, name: str) -> dict[str, Any]:
+    return pod(overlay, name)["containers"][0]
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_the_settings_of_a_pod_are_known_and_valid(name):
-    settings = load_settings(environment(name))
-    reachable(settings, {o: v["spec"]["ports"][0]["port"] for o, v in of_kind("Service").items()})
-    assert pods()[name]["terminationGracePeriodSeconds"] > settings.drain_s
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda o: pod(o, "router")["securityContext"].pop("runAsNonRoot"), "may run as root"),
+        (lambda o: container(o, "redis")["securityContext"].clear(), "securityContext is not"),
+        (lambda o: container(o, "router")["resources"]["limits"].pop("cpu"), "no limits"),
+        (lambda o: container(o, "router").update(image="hola-router:latest"), "has no version"),
+        (lambda o: container(o, "drafter").pop("livenessProbe"), "no livenessProbe"),
+        (
+            lambda o: container(o, "drafter")["startupProbe"]["grpc"].update(port=7071),
+            "health port",
+        ),
+        (lambda o: container(o, "router")["ports"][0].pop("name"), "port 7070 has no name"),
+        (lambda o: container(o, "router")["env"].append({"name": "HOLA_BSU"}), "unknown setting"),
+        (lambda o: pod(o, "verifier").update(terminationGracePeriodSeconds=15), "killed before"),
+        (lambda o: container(o, "verifier")["volumeMounts"].pop(1), "is not mounted"),
+        (
+            lambda o: pod(o, "router")["volumes"].append({"name": "x", "hostPath": {}}),
+            "reaches into its host",
+        ),
+        (lambda o: o.named("Service", "verifier")["spec"].pop("clusterIP"), "not headless"),
+        (lambda o: o.named("Service", "router")["spec"].update(selector={NAME: "x"}), "nothing is"),
+        (
+            lambda o: o.named("Deployment", "verifier")["spec"].update(replicas=1),
+            "never be drained",
+        ),
+        (lambda o: o.named("ConfigMap", "hola")["data"].pop("HOLA_INSECURE"), "neither TLS"),
+    ],
+)
+def test_a_policy_sees(change, complaint):
+    assert complaint in spoil(change)
+
+
+# --- images
+
+
+def test_each_target_of_the_dockerfile_has_its_packages_with_hashes():
+    assert {*IMAGES, "models"} == TARGETS
+    for name in IMAGES:
+        assert f"requirements/install {name} /wheels" in DOCKERFILE
+        text = (REPO / f"requirements/{name}.txt").read_text("utf-8")
+        pins = re.findall(r"^[a-z0-9].*==", text, re.MULTILINE)
+        assert len(pins) == len(re.findall(r"^[a-z0-9].*\\\n +--hash", text, re.MULTILINE)) > 20
+
+
+def test_what_images_hold_is_what_was_locked():
+    locked = set((REPO / "requirements/lock.txt").read_text("utf-8").splitlines())
+    names = {line.partition(" ")[0] for line in locked}
+    for name in IMAGES:
+        for line in (REPO / f"requirements/{name}.txt").read_text("utf-8").splitlines():
+            if "==" in line:
+                assert line.partition(" ")[0] in names, f"{name}: {line}: run `make lock`"
+
+
+@pytest.mark.parametrize("name", ["edge", "router", "verifier-cpu", "verifier-gpu"])
+def test_only_the_compressor_has_torch_or_a_hub_client(name):
+    text = (REPO / f"requirements/{name}.txt").read_text("utf-8")
+    assert not re.search(r"^(torch|transformers|huggingface-hub)==", text, re.MULTILINE)
+
+
+def test_images_are_not_run_by_root_and_have_a_pinned_base():
+    assert re.search(r"^ARG BASE_IMAGE=\S+@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
+    assert re.search(r"^USER 10001", DOCKERFILE, re.MULTILINE)
+    assert re.search(r"^HEALTHCHECK", DOCKERFILE, re.MULTILINE)
+    runtime = DOCKERFILE.partition("AS runtime")[2]
+    assert not re.search(r"^RUN", runtime, re.MULTILINE), "nothing runs in a final stage"
+
+
+def test_manifests_name_our_images_at_our_version():
+    ours = {image["name"]: image.get("newTag") for image in kustomization()["images"]}
+    assert ours.pop("redis") is None
+    assert ours.keys() == {f"hola-{target}" for target in TARGETS - {"verifier-gpu"}}
+    assert set(ours.values()) == {__version__}
+    for file in (REPO / "k8s").rglob("kustomization.yaml"):
+        for image in yaml.safe_load(file.read_text("utf-8")).get("images", ()):
+            if image["name"].startswith("hola-"):
+                assert image["newTag"] == __version__, file
+
+
+# --- compose
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_the_settings_of_a_compose_service_are_known_and_valid(name):
-    settings = load_settings(COMPOSE["services"][name]["environment"])
-    ports = {s: int(a.rpartition(":")[2]) for s, a in DEFAULT_LISTEN.items()}
-    reachable(settings, ports | {"redis": 6379})
-    assert settings.listen == f"0.0.0.0:{ports[name]}"
-    assert int(COMPOSE["services"][name]["stop_grace_period"].rstrip("s")) > settings.drain_s
-
-
-def reachable(settings: Settings, ports: dict[str, int]) -> None:
-    """Bus and verifier name a service of ours on the port it has, or are left at their default."""
-    for url in (settings.bus, settings.verifier):
-        host, port = re.fullmatch(r"\w+://([\w.]+):(\d+)(?:/\d+)?", url).groups()
-        assert host == "127.0.0.1" or ports[host] == int(port)
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_the_memory_budget_fits_the_limit(name):
-    compose = COMPOSE["services"][name]
-    budget = load_settings(compose["environment"]).memory_budget_mb
-    assert budget < mebibytes(compose["mem_limit"])
-    (container,) = pods()[name]["containers"]
-    budget = load_settings(environment(name)).memory_budget_mb
-    assert budget < mebibytes(container["resources"]["limits"]["memory"])
+    entry = COMPOSE["services"][name]
+    settings = load_settings(entry["environment"])
+    kind = name.partition("-")[0]
+    assert settings.health_listen == "127.0.0.1:7080"
+    assert settings.listen == f"0.0.0.0:{DEFAULT_LISTEN[kind].rpartition(':')[2]}"
+    assert settings.memory_budget_mb < mebibytes(entry["mem_limit"])
+    assert int(entry["stop_grace_period"].rstrip("s")) > settings.drain_s
+    assert entry["command"] == [f"hola-{kind}"]
+    assert f"hola-{kind}" in PROJECT["scripts"]
+    assert entry["image"] == f"hola-{entry['build']['target']}:{__version__}"
+    assert entry["build"]["target"] in TARGETS
+    assert "./models:/models:ro" in entry["volumes"]
 
 
 def mebibytes(size: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)([mMgG])i?", size).groups()
+    number, unit = re.fullmatch(r"(\d+)([mMgG])", size).groups()
     return int(number) * {"m": 1, "g": 1024}[unit.lower()]
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_containers_run_our_scripts_at_our_version(name):
-    compose = COMPOSE["services"][name]
-    (container,) = pods()[name]["containers"]
-    assert compose["command"] == container["command"] == [f"hola-{name}"]
-    assert f"hola-{name}" in SCRIPTS
-    assert compose["image"] == f"{container['image']}:{__version__}"
-    assert kustomization()["images"] == [{"name": container["image"], "newTag": __version__}]
-    assert compose["read_only"] is True
-    assert compose["cap_drop"] == ["ALL"]
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_every_compose_service_is_locked_down_and_bounded(name):
+    entry = COMPOSE["services"][name]
+    assert entry["read_only"] is True
+    assert entry["cap_drop"] == ["ALL"]
+    assert entry["security_opt"] == ["no-new-privileges:true"]
+    assert entry["restart"] == "unless-stopped"
+    assert entry["pids_limit"] > 0
+    assert entry["cpus"] > 0
+    assert mebibytes(entry["mem_limit"]) > 0
+    assert entry["image"].startswith("hola-") or re.search(r"@sha256:|:v?\d+\.\d+", entry["image"])
+    assert set(entry.get("secrets", ())) <= COMPOSE["secrets"].keys()
+    for volume in entry.get("volumes", ()):
+        source = volume.partition(":")[0]
+        assert (REPO / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+    for port in entry.get("ports", ()):
+        assert port.startswith("127.0.0.1:")
 
 
-def test_redis_never_evicts_and_keeps_its_log():
-    (container,) = pods()["redis"]["containers"]
-    for words in (COMPOSE["services"]["redis"]["command"], container["args"]):
+def test_compose_starts_what_is_called_before_its_callers():
+    order = [one.name for one in start_order(services())]
+    assert order[0] == "redis"
+    assert order[-1] == "router"
+    every = start_order(services("weaviate", "monitoring"))
+    for index, one in enumerate(every):
+        earlier = every[:index]
+        assert set(one.needs) <= {other.name for other in earlier}
+        waits = one.entry.get("depends_on", {}).values()
+        assert all(wait == {"condition": "service_healthy"} for wait in waits)
+        assert one.ours or "healthcheck" in one.entry
+
+
+def test_redis_never_evicts_keeps_its_log_and_has_users():
+    for words in (COMPOSE["services"]["redis"]["command"], container(base(), "redis")["args"]):
         options = " ".join(words)
         assert "--maxmemory-policy noeviction" in options
         assert "--appendonly yes" in options
-    assert COMPOSE["services"]["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+        assert "--aclfile /run/secrets/" in options
 
 
-def test_only_the_router_is_published_and_only_on_loopback():
-    published = {n: s["ports"] for n, s in COMPOSE["services"].items() if "ports" in s}
-    assert published == {"router": ["127.0.0.1:7070:7070"]}
-
-
-def test_the_verifier_is_headless_and_survives_a_drain():
-    assert of_kind("Service")["verifier"]["spec"]["clusterIP"] == "None"
-    budget = of_kind("PodDisruptionBudget")["verifier"]["spec"]
-    assert of_kind("Deployment")["verifier"]["spec"]["replicas"] > budget["minAvailable"]
-
-
-def test_the_image_is_not_run_by_root_and_has_both_targets():
-    text = (REPO / "Dockerfile").read_text("utf-8")
-    assert set(re.findall(r"^FROM runtime AS (\w+)$", text, re.MULTILINE)) == {"edge", "full"}
-    assert re.search(r"^USER 10001", text, re.MULTILINE)
-    assert re.search(r"^HEALTHCHECK", text, re.MULTILINE)
-    extras = tomllib.loads((REPO / "pyproject.toml").read_text("utf-8"))["project"]
-    for named in re.findall(r"^ARG EXTRAS=(.+)$", text, re.MULTILINE):
-        assert set(named.split(",")) <= set(extras["optional-dependencies"])
+def test_addresses_of_the_compose_file_are_translated_to_loopback():
+    ports = {("redis", 6379): 1001, ("verifier-1", 7072): 1002, ("router", 7070): 1003}
+    where = Loopback(ports=ports, files={"/models": "/here/models"})
+    assert where.text("router", "redis://hola@redis:6379/0") == "redis://hola@127.0.0.1:1001/0"
+    both = where.text("drafter-1", "grpc://verifier-1:7072,grpc://other:7072")
+    assert both == "grpc://127.0.0.1:1002,grpc://other:7072"
+    assert where.text("router", "0.0.0.0:7070") == "127.0.0.1:1003"
+    assert where.text("router", "/models") == "/here/models"
+    assert set(used_ports(services())) >= {("router", 7070), ("drafter-2", 7080), ("redis", 6379)}

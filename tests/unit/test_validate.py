@@ -8,8 +8,15 @@ from dataclasses import replace
 import pytest
 
 from hola.errors import InvalidRequest, InvalidSampling
-from hola.types import Mode, SamplingParams, SpeculationParams
-from hola.validate import check_request_id, check_sampling, check_speculation
+from hola.plan import MAX_LOOKUP_CHARS, MAX_LOOKUP_TEXTS
+from hola.types import Mode, RetrievalMode, RetrievalParams, SamplingParams, SpeculationParams
+from hola.validate import (
+    check_lookup_texts,
+    check_request_id,
+    check_retrieval,
+    check_sampling,
+    check_speculation,
+)
 
 
 @pytest.mark.parametrize(
@@ -103,3 +110,46 @@ def test_accepts_a_request_id(request_id: str) -> None:
 def test_refuses_a_request_id(request_id: object) -> None:
     with pytest.raises(InvalidRequest, match=r"^request_id is "):
         check_request_id(request_id)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        RetrievalParams(),
+        RetrievalParams(mode=RetrievalMode.OFF),
+        RetrievalParams(collections=("a",) * 16),
+        RetrievalParams(
+            mode=RetrievalMode.DEEP,
+            collections=("a",),
+            max_passage_tokens=1_048_576,
+            latency_target_ms=3_600_000,
+        ),
+    ],
+)
+def test_accepts_retrieval_in_range(params: RetrievalParams) -> None:
+    check_retrieval(params)
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("collections", {"collections": ("a",) * 17}),
+        *[("collections", {"mode": mode, "collections": ()}) for mode in list(RetrievalMode)[1:]],
+        *[("max_passage_tokens", {"max_passage_tokens": bad}) for bad in (-1, 1_048_577, 1.5)],
+        *[("latency_target_ms", {"latency_target_ms": bad}) for bad in (-1, 3_600_001, True)],
+    ],
+)
+def test_refuses_retrieval_out_of_range(field: str, changes: dict[str, object]) -> None:
+    params = replace(RetrievalParams(collections=("a",)), **changes)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest) as caught:
+        check_retrieval(params)
+    assert caught.value.details["field"] == field
+
+
+def test_lookup_texts_are_bounded() -> None:
+    check_lookup_texts(("x" * MAX_LOOKUP_CHARS,))
+    check_lookup_texts(("",) * MAX_LOOKUP_TEXTS)
+    for texts in (("x" * MAX_LOOKUP_CHARS, "y"), ("",) * (MAX_LOOKUP_TEXTS + 1)):
+        with pytest.raises(InvalidRequest) as caught:
+            check_lookup_texts(texts)
+        assert caught.value.details["field"] == "lookup_texts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hola.config import Settings
 from hola.errors import HolaError
 from hola.models.store import ModelStore
 from hola.retrieval.embedder import OnnxEmbedder, open_embedder
+from hola.retrieval.store_from import SQLITE, store_from
 from hola.retrieval.types import DEFAULT_ALPHA
 from hola_bench.report import Number, Report
 from hola_bench.retrieval.beir import read_set
@@ -37,7 +39,7 @@ class Options:
     A folder in BEIR's form measures search, gate*.jsonl the gate (`repeats` times with `trees`
     trees), ctx*.jsonl[.gz] context selection; the family `model` is asked what it knows, whatever
     else is there. `embedder` names an installed one; where it is "none" or not there, BM25 alone
-    is measured.
+    is measured. Search is measured in `store`, a HOLA_STORE with its key file.
     """
 
     data: tuple[str, ...] = ()
@@ -50,6 +52,9 @@ class Options:
     repeats: int = REPEATS
     trees: int = TREES
     seed: int = 0
+    store: str = SQLITE
+    store_key_file: str = ""
+    insecure: bool = False
 
 
 def run(options: Options) -> Report:
@@ -63,7 +68,12 @@ def run(options: Options) -> Report:
     headline: dict[str, Number] = {}
     details: dict[str, Any] = {}
     settings = Settings(
-        models_dir=options.models_dir, embedder=options.embedder, threads=options.threads
+        models_dir=options.models_dir,
+        embedder=options.embedder,
+        threads=options.threads,
+        store=options.store,
+        store_key_file=options.store_key_file,
+        insecure=options.insecure,
     )
     parts: list[Part] = [asyncio.run(_search(options, settings, folder)) for folder in sets.beir]
     parts += [_gate(options, str(place)) for place in sets.gate]
@@ -111,11 +121,14 @@ def _others(parts: list[Part]) -> dict[str, Any]:
 async def _search(options: Options, settings: Settings, folder: Path) -> Part:
     asked = read_set(folder, options.split)
     embedder = open_embedder(settings)
-    try:
-        return await measure_search(asked, embedder, options.alpha)
-    finally:
-        if embedder is not None:
-            await embedder.close()
+    with tempfile.TemporaryDirectory(prefix="hola-bench-") as data_dir:
+        store = store_from(settings.model_copy(update={"data_dir": data_dir}))
+        try:
+            return await measure_search(asked, store, embedder, options.alpha)
+        finally:
+            await store.close()
+            if embedder is not None:
+                await embedder.close()
 
 
 def _gate(options: Options, place: str) -> Part:

@@ -7,7 +7,9 @@ from typing import Any
 from hola.config import Settings
 from hola.models.family import Family
 from hola_bench.report import Number
+from hola_bench.retrieval.demo_ask import asked_of, measure_asking
 from hola_bench.retrieval.gate_demo import ask_all, facts_of, measure_demo
+from hola_bench.retrieval.lookup import measure_lookup
 from hola_bench.retrieval.progress import bar
 
 
@@ -16,4 +18,7 @@ def measure_family(family: Family, settings: Settings) -> tuple[dict[str, Number
     facts = facts_of(family)
     with bar(f"facts that {family.name} knows", len(facts)) as progress:
         asked = ask_all(family, facts, threads=settings.threads, progress=progress)
-    return measure_demo(asked)
+    headline, details = measure_demo(asked)
+    with bar("facts asked in every way", len(asked_of(facts))) as progress:
+        found, more = measure_asking(family, facts, settings, progress=progress)
+    return headline | found, details | more | measure_lookup(family, threads=settings.threads)

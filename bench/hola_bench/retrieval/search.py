@@ -1,24 +1,24 @@
-"""Ranking quality and query time of the embedded store on a set in BEIR's form."""
+"""Ranking quality and query time of a document store on a set in BEIR's form."""
 
 from __future__ import annotations
 
-import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from hola.errors import HolaError
 from hola.retrieval.embedder import OnnxEmbedder
 from hola.retrieval.ports import DocumentStore
 from hola.retrieval.retriever import Retriever
-from hola.retrieval.sqlite_store import SqliteStore
 from hola.retrieval.types import ChunkedDocument, Fusion, SearchMode, Vector
 from hola_bench.report import Number, rounded, spread
 from hola_bench.retrieval.beir import TestSet
 from hola_bench.retrieval.measures import ndcg, recall
 
-TENANT, NAME = "bench", "set"
+TENANT = "bench"
 DEPTH = 100
 _BATCH = 256
 _BM25, _HYBRID = "bm25", f"hybrid, {Fusion.RELATIVE}"
@@ -54,21 +54,21 @@ class Ranking:
 
 
 async def measure_search(
-    asked: TestSet, embedder: OnnxEmbedder | None, alpha: float
+    asked: TestSet, store: DocumentStore, embedder: OnnxEmbedder | None, alpha: float
 ) -> tuple[dict[str, Number], dict[str, Any]]:
-    """Index the set in a temporary folder and ask every query; headline values and details.
+    """Index the set in a collection of its own, ask every query, and drop the collection.
 
-    Without an embedder BM25 alone is measured.
+    The headline's values and details. Without an embedder BM25 alone is measured.
     """
-    with tempfile.TemporaryDirectory(prefix="hola-bench-") as folder:
-        store = SqliteStore(Path(folder))
-        try:
-            facts = await _index(store, embedder, asked)
-            retriever = Retriever(store, embedder)
-            names = list(_RANKINGS) if embedder else [_BM25]
-            rankings = [await _rank(retriever, asked, name, alpha) for name in names]
-        finally:
-            await store.close()
+    name = f"set-{uuid.uuid4().hex}"
+    try:
+        facts = await _index(store, name, embedder, asked)
+        retriever = Retriever(store, embedder)
+        kinds = list(_RANKINGS) if embedder else [_BM25]
+        rankings = [await _rank(retriever, name, asked, kind, alpha) for kind in kinds]
+    finally:
+        with suppress(HolaError):  # what went wrong before is worth more
+            await store.drop(TENANT, name)
     return _headline({ranking.name: ranking for ranking in rankings}), {
         **facts,
         "alpha": alpha,
@@ -87,23 +87,23 @@ def _headline(rankings: Mapping[str, Ranking]) -> dict[str, Number]:
 
 
 async def _index(
-    store: DocumentStore, embedder: OnnxEmbedder | None, asked: TestSet
+    store: DocumentStore, name: str, embedder: OnnxEmbedder | None, asked: TestSet
 ) -> Mapping[str, Any]:
     """Embed and write every document; what it took."""
     if embedder is None:
-        await store.create(TENANT, NAME)
+        await store.create(TENANT, name)
     else:
-        await store.create(TENANT, NAME, embedder=embedder.id, dimensions=embedder.dimensions)
+        await store.create(TENANT, name, embedder=embedder.id, dimensions=embedder.dimensions)
     embed_s = write_s = 0.0
     for start in range(0, len(asked.documents), _BATCH):
         batch = asked.documents[start : start + _BATCH]
         began = perf_counter()
         vectors = await _embed(embedder, batch) if embedder else {}
         embedded = perf_counter()
-        await store.put(TENANT, NAME, batch, vectors)
+        await store.put(TENANT, name, batch, vectors)
         embed_s += embedded - began
         write_s += perf_counter() - embedded
-    held = await store.collection(TENANT, NAME)
+    held = await store.collection(TENANT, name)
     return {
         "set": asked.name,
         "documents": held.documents,
@@ -121,23 +121,25 @@ async def _embed(embedder: OnnxEmbedder, documents: Sequence[ChunkedDocument]) -
     return {chunk.id: vector for chunk, vector in zip(chunks, vectors, strict=True)}
 
 
-async def _rank(retriever: Retriever, asked: TestSet, name: str, alpha: float) -> Ranking:
+async def _rank(
+    retriever: Retriever, name: str, asked: TestSet, kind: str, alpha: float
+) -> Ranking:
     """Ask every query twice: DEPTH results for quality, then ten against the clock."""
-    mode, fusion = _RANKINGS[name]
+    mode, fusion = _RANKINGS[kind]
     gains_found, recalls, times = [], [], []
     for query_id, text in asked.queries.items():
         deep = await retriever.search(
-            TENANT, NAME, text, k=DEPTH, mode=mode, alpha=alpha, fusion=fusion
+            TENANT, name, text, k=DEPTH, mode=mode, alpha=alpha, fusion=fusion
         )
         began = perf_counter()
-        await retriever.search(TENANT, NAME, text, k=10, mode=mode, alpha=alpha, fusion=fusion)
+        await retriever.search(TENANT, name, text, k=10, mode=mode, alpha=alpha, fusion=fusion)
         times.append((perf_counter() - began) * 1e3)
         ranked = [passage.source for passage in deep.passages]
         gains_found.append(ndcg(ranked, asked.gains[query_id]))
         recalls.append(recall(ranked, asked.gains[query_id], DEPTH))
     count = len(asked.queries)
     return Ranking(
-        name=name,
+        name=kind,
         ndcg10=sum(gains_found) / count,
         recall100=sum(recalls) / count,
         query_ms=times,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hola.compression.plan import Plan
+from hola.compression.plan import Objective, Plan
 from hola.compression.report import Report
 
 
@@ -73,6 +73,7 @@ def run(
     Raises what `estimate` raises, BudgetInfeasible, NoDiskSpace, MemoryBudgetExceeded,
     TokenizerMismatch, CalibrationTooShort, MissingExtra, Cancelled.
     """
-    from hola_compressor.passes import job
+    from hola_compressor.passes import draft_job, job
 
-    return job.run(plan, source, work, progress=progress, cancelled=cancelled)
+    go = draft_job.run_draft if plan.objective is Objective.DRAFT else job.run
+    return go(plan, source, work, progress=progress, cancelled=cancelled)

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hola.compression.allocate import Choice, allocate
+from hola.compression.allocate import Choice, allocate, smallest_bytes
 from hola.compression.plan import UNQUANTIZED, Objective, Plan
 from hola.compression.report import REPORT_FILE, PassRow, read_report, write_report
 from hola.engines.decoder_config import CONFIG_FILE
-from hola.errors import InvalidRequest
+from hola.errors import BudgetInfeasible, InvalidRequest
 from hola.models.checkpoint import convert_checkpoint
 from hola_compressor.passes import Built, Progress
 from hola_compressor.passes.clock import Clock
@@ -46,6 +46,7 @@ from hola_compressor.passes.verdict import first_tokens, make_report, with_speed
 
 Table = dict[str, list[list[object]]]
 _ESTIMATE_ROWS = 4096  # tokens that statistics are taken from
+_NO_LIMIT = 2**62
 _ANCHOR_ROWS = 2048  # tokens that one tensor's KL is measured on
 
 __all__ = ["estimate", "run"]
@@ -60,8 +61,7 @@ def run(
     cancelled: Callable[[], bool],
 ) -> Built:
     """See hola_compressor.passes.run."""
-    job = Job(plan, source, work, Clock(plan, progress, cancelled))
-    return job.built()
+    return Job(plan, source, work, Clock(plan, progress, cancelled)).built()
 
 
 class Job:
@@ -223,10 +223,20 @@ class Job:
 
     @cached_property
     def room(self) -> int:
-        """Bytes left for the units."""
+        """Bytes left for the units. Raises BudgetInfeasible, counted over the whole artifact."""
         budget = self.plan.budget_bytes(self.checkpoint.parameters)
+        if budget is None:
+            return _NO_LIMIT
         fixed = fixed_bytes(load_graph(self.graph_folder), self.units)
-        return (2**62) if budget is None else budget - fixed
+        smallest = fixed + smallest_bytes(self.choices({}))
+        if budget < smallest:
+            raise BudgetInfeasible(
+                f"the budget of {budget:,} bytes is below what is possible: with these options"
+                f" the smallest artifact takes {smallest:,} bytes",
+                budget_bytes=budget,
+                smallest_bytes=smallest,
+            )
+        return budget - fixed
 
     def solve(self, scales: dict[str, float]) -> dict[str, Scheme]:
         """The best scheme of each unit within the budget."""
@@ -346,7 +356,9 @@ class Job:
         return after, PassRow(name="repair", seconds=0.0, kld_mean=score)
 
     def built(self) -> Built:
-        """All passes, then the artifact with its report."""
+        """All passes in their order, then the artifact with its report."""
+        for name in ("text", "checkpoint_folder", "graph_folder", "known", "table", "allocation"):
+            getattr(self, name)
         codes, _ = self.codes
 
         def make(folder: Path) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import peft
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,9 +20,8 @@ from torch.nn import functional as F
 from hola.compression.plan import Prune, Saliency
 from hola.errors import InvalidRequest, UnsupportedArchitecture
 from hola_compressor.passes.text import Row, batches, padded
+from hola_compressor.passes.training import ATTENTION, FFN, adapted, draw, half_where_fast
 
-FFN = ("gate_proj", "up_proj", "down_proj")
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MULTIPLE = 32  # of the FFN width: one quantization block
 _STEPS, _ROWS, _RANK, _RATE, _MEMORY = 24, 8, 8, 1e-3, 0.8
 _TOKENS = 4096
@@ -178,19 +176,19 @@ def _lora(model: Any, rows: Sequence[Row], seed: int) -> dict[str, Tensor]:
     (LoRAPrune, arXiv 2305.18403, eq. 9).
     """
     torch.manual_seed(seed)
-    options = peft.LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=[*FFN, *ATTENTION])
-    adapted = peft.get_peft_model(copy.deepcopy(model), options)
+    student = adapted(copy.deepcopy(model), _RANK, _RANK)
     optimizer = torch.optim.AdamW(
-        [p for p in adapted.parameters() if p.requires_grad], lr=_RATE, weight_decay=0.0
+        [p for p in student.parameters() if p.requires_grad], lr=_RATE, weight_decay=0.0
     )
     order = random.Random(seed)
     found: dict[str, Tensor] = {}
     for _ in range(_STEPS):
-        ids, known = padded(order.sample(list(rows), min(_ROWS, len(rows))))
-        logits = adapted(input_ids=ids, use_cache=False).logits[:, :-1][known]
+        ids, known = draw(order, rows, _ROWS)
+        with half_where_fast():
+            logits = student(input_ids=ids, use_cache=False).logits[:, :-1][known]
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits, ids[:, 1:][known]).backward()  # type: ignore[no-untyped-call]
-        for key, layer in _adapted_layers(adapted):
+        F.cross_entropy(logits.float(), ids[:, 1:][known]).backward()  # type: ignore[no-untyped-call]
+        for key, layer in _adapted_layers(student):
             now = _lora_saliency(layer)
             found[key] = _MEMORY * found.get(key, now) + (1 - _MEMORY) * now
         optimizer.step()
@@ -206,9 +204,9 @@ def _lora_saliency(layer: Any) -> Tensor:
     return saliency
 
 
-def _adapted_layers(adapted: Any) -> list[tuple[str, Any]]:
+def _adapted_layers(student: Any) -> list[tuple[str, Any]]:
     found = []
-    for number, layer in enumerate(adapted.base_model.model.model.layers):
+    for number, layer in enumerate(student.base_model.model.model.layers):
         for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
             found += [(f"{number}.{name}", getattr(part, name)) for name in names]
     return found

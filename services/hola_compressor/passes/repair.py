@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hola.compression.plan import Repair
 from hola_compressor.passes.codes import Coded, blocked, code_scales
-from hola_compressor.passes.text import Row, padded
+from hola_compressor.passes.text import Row
+from hola_compressor.passes.training import answers, divergence, draw, half_where_fast
 from hola_compressor.passes.units import Unit, parameter, weight_of
 
 _WARM = 0.1
@@ -92,7 +92,7 @@ def repaired(
     rates = [group["lr"] for group in optimizer.param_groups]
     order = random.Random(seed)
     for step in range(options.steps):
-        ids, known = padded(order.sample(list(rows), min(options.rows, len(rows))))
+        ids, known = draw(order, rows, options.rows)
         loss = _loss(model, teacher, trained, ids, known)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -111,8 +111,7 @@ def _loss(
     known: Tensor,
 ) -> Tensor:
     """KL per token, original || now."""
-    with torch.no_grad():
-        wanted = teacher(input_ids=ids, use_cache=False).logits[:, :-1][known]
+    wanted = answers(teacher, ids, known)
     parameters: dict[str, Tensor] = {}
     for unit, module in trained.items():
         matrix, start = module(), 0
@@ -120,13 +119,12 @@ def _loss(
             rows = len(parameter(model, layer))
             parameters[f"{layer}.weight"] = matrix[start : start + rows]
             start += rows
-    answer = torch.func.functional_call(
-        model, parameters, kwargs={"input_ids": ids, "use_cache": False}
-    )
-    found = answer.logits[:, :-1][known]
-    return F.kl_div(
-        found.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="batchmean"
-    )
+    with half_where_fast():
+        answer = torch.func.functional_call(
+            model, parameters, kwargs={"input_ids": ids, "use_cache": False}
+        )
+        found = answer.logits[:, :-1][known]
+    return divergence(found, wanted)
 
 
 def _pace(progress: float) -> float:

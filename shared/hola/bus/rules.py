@@ -102,12 +102,13 @@ def queued_report(job: IngestJob, now_unix_ms: int) -> IngestReport:
 
 
 def failed_report(report: IngestReport, error: HolaError, now_unix_ms: int) -> IngestReport:
-    """The last report of an ingest that was given up."""
+    """The last report of an ingest that was given up, with what its last worker said."""
+    said = f"; the last one: {report.message}" if report.message else ""
     return replace(
         report,
         state=IngestState.FAILED,
         reason=error.reason,
-        message=error.message,
+        message=f"{error.message}{said}",
         updated_unix_ms=now_unix_ms,
     )
 

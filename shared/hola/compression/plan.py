@@ -181,13 +181,18 @@ _SPELLED = {"target-size": "target_bytes", "target_size": "target_bytes", "bits"
 
 def read_plan(path: Path) -> Plan:
     """Read a plan file, .json or else YAML. Raises InvalidRequest, MissingExtra."""
+    return parse_plan(read_document(path))
+
+
+def read_document(path: Path) -> object:
+    """What a plan file holds, for `parse_plan`. Raises InvalidRequest, MissingExtra."""
     try:
         if path.stat().st_size > _MAX_PLAN_BYTES:
             raise InvalidRequest(f"{path.name} is larger than a plan can be", field="plan")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"plan {path} cannot be read: {error}", field="plan") from error
-    return parse_plan(_load(path, text))
+    return _load(path, text)
 
 
 def _load(path: Path, text: str) -> object:

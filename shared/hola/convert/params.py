@@ -21,7 +21,7 @@ from hola.types import (
     SamplingParams,
     SpeculationParams,
 )
-from hola.v1 import common_pb2, drafter_pb2, router_pb2
+from hola.v1 import common_pb2, drafter_pb2, retrieval_pb2, router_pb2
 
 NO_LADDER = "none"
 
@@ -188,6 +188,32 @@ def request_from_pb(message: router_pb2.RouterServiceGenerateRequest) -> Generat
         sampling=sampling_from_pb(message.sampling),
         speculation=speculation_from_pb(message.speculation),
         idempotency_key=message.idempotency_key,
+        retrieval=retrieval_from_pb(message.retrieval),
+    )
+
+
+def plan_request_to_pb(request: GenerateRequest) -> retrieval_pb2.RetrievalServicePlanRequest:
+    """Family, messages, retrieval and room for the answer of a request; the rest is left out.
+
+    Raises InvalidRequest when a value does not fit its wire type.
+    """
+    return build(
+        retrieval_pb2.RetrievalServicePlanRequest,
+        InvalidRequest,
+        model=request.model,
+        messages=[chat_message_to_pb(message) for message in request.messages],
+        retrieval=retrieval_to_pb(request.retrieval),
+        max_tokens=request.sampling.max_tokens,
+    )
+
+
+def plan_request_from_pb(message: retrieval_pb2.RetrievalServicePlanRequest) -> GenerateRequest:
+    """A request with nothing else asked. Raises EmptyPrompt without messages, InvalidRequest."""
+    _check_one(False, bool(message.messages), "messages")
+    return GenerateRequest(
+        messages=tuple(chat_message_from_pb(each) for each in message.messages),
+        model=message.model,
+        sampling=SamplingParams(max_tokens=message.max_tokens or DEFAULT_MAX_TOKENS),
         retrieval=retrieval_from_pb(message.retrieval),
     )
 

@@ -21,7 +21,7 @@ from hola.errors import ArtifactInvalid, EngineFailure, HolaError, InvalidReques
 from hola.extras import require
 from hola.ports import EngineInfo
 
-_LOGITS_BYTES = 4
+LOGITS_BYTES = 4
 _PROBE = (1, 2, 3, 4)
 
 
@@ -56,7 +56,7 @@ class OnnxEngine:
             raise InvalidRequest(f"threads must be at least 1, got {threads}", field="threads")
         self._config = config
         self._budget = MemoryBudget(memory_budget_bytes)
-        workspace_bytes = LARGEST_CHUNK * config.vocab_size * _LOGITS_BYTES
+        workspace_bytes = LARGEST_CHUNK * config.vocab_size * LOGITS_BYTES
         self._held_bytes = config.weight_bytes + workspace_bytes
         self._budget.reserve(self._held_bytes, f"loading {path.name}")
         try:

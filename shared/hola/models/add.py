@@ -55,10 +55,10 @@ def add_model(
         staging.mkdir(parents=True)
         names = [f"draft-{index + 1}" for index in range(len(drafts))]
         ladder = [
-            _add_tier(staging / tier, draft, precision, report)
+            _add_tier(staging / tier, _found(store, draft, report), precision, report)
             for tier, draft in zip(names, drafts, strict=True)
         ]
-        target = _add_tier(staging / "target", source, precision, report)
+        target = _add_tier(staging / "target", _found(store, source, report), precision, report)
         _check_tokenizers(staging, target, ladder)
         report("writing digests")
         write_manifest(staging, name=name, target=target, ladder=ladder)
@@ -70,12 +70,17 @@ def add_model(
     return store.get(name)
 
 
-def _add_tier(destination: Path, source: str, precision: str, report: Progress) -> TierSource:
+def _found(store: ModelStore, source: str, report: Progress) -> Path:
+    """The directory that `source` names, or that the hub sends for it."""
     directory = Path(source).expanduser()
-    if not directory.is_dir():
-        if not _HUB_ID.fullmatch(source):
-            raise ArtifactInvalid(f"{source!r} is neither a directory nor a hub id (owner/name)")
-        directory = download_checkpoint(source, report)
+    if directory.is_dir():
+        return directory
+    if not _HUB_ID.fullmatch(source):
+        raise ArtifactInvalid(f"{source!r} is neither a directory nor a hub id (owner/name)")
+    return download_checkpoint(source, report, offline=store.offline)
+
+
+def _add_tier(destination: Path, directory: Path, precision: str, report: Progress) -> TierSource:
     parameters, quantization = 0, ""
     if (directory / CONFIG_FILE).is_file():
         _take_files(directory, destination, report)

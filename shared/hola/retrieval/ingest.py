@@ -16,7 +16,7 @@ from hola.retrieval.chunking import (
 )
 from hola.retrieval.ports import DocumentStore, Embedder
 from hola.retrieval.retriever import dense_obstacle
-from hola.retrieval.types import Chunk, ChunkedDocument, Document, Vector
+from hola.retrieval.types import Chunk, ChunkedDocument, Collection, Document, Vector
 
 BATCH_DOCUMENTS = 64
 BATCH_CHUNKS = 128
@@ -74,11 +74,19 @@ class Ingester:
         self._overlap_chars = overlap_chars
         self._embedded = embedded or _ignore
 
-    async def open(self, tenant: str, name: str) -> None:
-        """Make the collection for the embedder, or see that the one there is can be written to.
+    async def check(self, tenant: str, name: str) -> None:
+        """See that the collection, if it is there, can be written to; nothing is made.
 
-        A collection without vectors takes documents from anyone. Raises EmbedderMismatch.
+        A collection without vectors takes documents from anyone. Raises EmbedderMismatch,
+        InvalidRequest for an impossible name.
         """
+        try:
+            self._check(await self._store.collection(tenant, name))
+        except UnknownCollection:
+            return
+
+    async def open(self, tenant: str, name: str) -> None:
+        """As `check`, and make the collection for the embedder if it is not there."""
         try:
             held = await self._store.collection(tenant, name)
         except UnknownCollection:
@@ -89,9 +97,12 @@ class Ingester:
                 embedder=embedder.id if embedder else "",
                 dimensions=embedder.dimensions if embedder else 0,
             )
+        self._check(held)
+
+    def _check(self, held: Collection) -> None:
         if held.embedder and (obstacle := dense_obstacle(held, self._embedder)):
             raise EmbedderMismatch(
-                f"collection {name!r} cannot take documents: {obstacle}; "
+                f"collection {held.name!r} cannot take documents: {obstacle}; "
                 "`hola collections copy` makes one for another embedder",
                 expected=held.embedder,
                 got=self._embedder.id if self._embedder else "",

@@ -35,6 +35,7 @@ from hola.retrieval.readers.files import FORMS, Read, Reader, form_named
 from hola.retrieval.readers.markdown import read_text
 from hola.retrieval.rules import check_sources
 from hola.retrieval.types import Document
+from hola.validate import check_request_id, check_tenant
 
 FOLDER = ".spool"
 RETRY_AFTER_MS = 30_000
@@ -139,6 +140,9 @@ class Spools:
         return found
 
     def _folder(self, tenant: str, job_id: str) -> Path:
+        """Raises InvalidRequest for names that could lead elsewhere: a job's come from the bus."""
+        check_request_id(job_id)
+        check_tenant(tenant)
         return self._root / f"{job_id}.{tenant}"
 
     def _folders(self) -> list[Path]:

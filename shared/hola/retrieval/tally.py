@@ -8,9 +8,14 @@ from hola.retrieval.ingest import Ingested, Outcome
 from hola.retrieval.ingest_job import Refusal
 from hola.retrieval.ports import DocumentStore
 
+MAX_CHARS = 500
+
 
 class Tally:
-    """Counts so far; `refusals` has the first `most` of `refused` (None: all of them)."""
+    """Counts so far.
+
+    `refusals` has the first `most` of `refused`, their texts cut to MAX_CHARS; None: all, whole.
+    """
 
     def __init__(self, *, most: int | None = None) -> None:
         self.added = 0
@@ -29,7 +34,10 @@ class Tally:
         if error is not None:
             self.refused += 1
             if self._most is None or len(self.refusals) < self._most:
-                refusal = Refusal(source=one.source, reason=error.reason, message=error.message)
+                cut = None if self._most is None else MAX_CHARS
+                refusal = Refusal(
+                    source=one.source[:cut], reason=error.reason, message=error.message[:cut]
+                )
                 self.refusals.append(refusal)
             return
         self.chunks += one.chunks

@@ -17,21 +17,26 @@ from hola.convert import (
     deletion_to_pb,
     ingest_part_to_pb,
     ingest_report_from_pb,
+    plan_from_pb,
+    plan_request_to_pb,
     question_to_pb,
     stats_from_pb,
 )
-from hola.errors import BusUnavailable, HolaError, ServiceUnavailable
+from hola.errors import BusUnavailable, HolaError, InvalidRequest, ServiceUnavailable
 from hola.retrieval.ingest_job import IngestPart, IngestReport
 from hola.retrieval.queries import LibraryStats, SearchAnswer, SearchQuestion
 from hola.retrieval.types import Changes
 from hola.rpc.channel import call_metadata, open_channel, parse_address, wait_ready
 from hola.rpc.errors import error_from_call
+from hola.types import GenerateRequest, Plan
 from hola.v1 import retrieval_pb2 as pb, retrieval_pb2_grpc
 
 PIECE_BYTES = 256 * 1024
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 _PAUSE_S = 0.5
+_STATUS_S = 2.0
+_STATUS_STEP_S = 0.01
 
 
 class RetrievalClient:
@@ -58,12 +63,22 @@ class RetrievalClient:
         """
         stub = await self._stub()
         call = stub.Ingest(timeout=timeout_s, metadata=call_metadata())
+        over = asyncio.Event()
+        call.add_done_callback(lambda _: over.set())
+        sending = asyncio.create_task(self._send(call, parts))
+        ending = asyncio.create_task(over.wait())
         try:
-            await self._send(call, parts)
+            # A refusal ends the call while there is still something to send, or to wait for.
+            await asyncio.wait({sending, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
             answer = await call
         except grpc.aio.AioRpcError as error:
-            raise error_from_call(error, self._unavailable) from None
+            raise error_from_call(await _status_of(call, error), self._unavailable) from None
         finally:
+            for task in (sending, ending):
+                task.cancel()
+            await asyncio.gather(sending, ending, return_exceptions=True)
             call.cancel()
         return ingest_report_from_pb(answer.report)
 
@@ -93,6 +108,12 @@ class RetrievalClient:
         """The best passages."""
         return answer_from_pb(await self._unary("Search", question_to_pb(question), timeout_s))
 
+    async def plan(self, request: GenerateRequest, *, timeout_s: float | None = None) -> Plan:
+        """What Generate would retrieve for a request with messages, and why."""
+        message = plan_request_to_pb(request)
+        answer = await self._unary("Plan", message, timeout_s)
+        return plan_from_pb(answer.plan)
+
     async def delete(self, collection: str, source: str | None) -> Changes:
         """Remove a source and its parts; None: the whole collection."""
         return changes_from_pb(await self._unary("Delete", deletion_to_pb(collection, source)))
@@ -113,10 +134,18 @@ class RetrievalClient:
             await channel.close()
 
     async def _send(self, call: Any, parts: AsyncIterator[IngestPart]) -> None:
+        most = self._settings.max_message_bytes
         async for part in parts:
+            message = ingest_part_to_pb(part)
+            if message.ByteSize() > most:  # gRPC would only say that something went wrong
+                raise InvalidRequest(
+                    f"a document of {message.ByteSize():,} bytes is more than one message holds"
+                    f" ({most:,}): send it as a file",
+                    field="document",
+                )
             try:
-                await call.write(ingest_part_to_pb(part))
-            except (asyncio.InvalidStateError, grpc.aio.UsageError):
+                await call.write(message)
+            except asyncio.InvalidStateError:
                 return  # refused meanwhile: the call says why
         await call.done_writing()
 
@@ -160,3 +189,23 @@ class RetrievalClient:
 
     def _unavailable(self, why: str) -> HolaError:
         return ServiceUnavailable(f"router {self._address}: {why}", address=self._address)
+
+
+async def _status_of(call: Any, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+    """What the server ended the call with, or `error`.
+
+    To a write that fails because the call has been ended, grpc.aio says INTERNAL, and puts the
+    server's status in its place as soon as that has come (grpcio 1.78, Call.set_internal_error).
+    """
+    deadline = time.monotonic() + _STATUS_S
+    while error.code() is grpc.StatusCode.INTERNAL and time.monotonic() < deadline:
+        error = grpc.aio.AioRpcError(
+            await call.code(),
+            await call.initial_metadata(),
+            await call.trailing_metadata(),
+            await call.details(),
+        )
+        if error.trailing_metadata():  # our servers always send some
+            break
+        await asyncio.sleep(_STATUS_STEP_S)
+    return error

@@ -22,59 +22,65 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from hola.v1 import plan_pb2 as hola_dot_v1_dot_plan__pb2
+from hola.v1 import router_pb2 as hola_dot_v1_dot_router__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17hola/v1/retrieval.proto\x12\x07hola.v1\"\xb2\x01\n\rIngestOptions\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x18\n\x0b\x63hunk_chars\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\roverlap_chars\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05prune\x18\x04 \x03(\t\x12\x17\n\nbackground\x18\x05 \x01(\x08H\x02\x88\x01\x01\x42\x0e\n\x0c_chunk_charsB\x10\n\x0e_overlap_charsB\r\n\x0b_background\":\n\nIngestFile\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\"=\n\x0eIngestDocument\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x1f\n\tIngestEnd\x12\x12\n\nincomplete\x18\x01 \x01(\x08\"\xd7\x01\n\x1dRetrievalServiceIngestRequest\x12)\n\x07options\x18\x01 \x01(\x0b\x32\x16.hola.v1.IngestOptionsH\x00\x12#\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x13.hola.v1.IngestFileH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12+\n\x08\x64ocument\x18\x04 \x01(\x0b\x32\x17.hola.v1.IngestDocumentH\x00\x12!\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x12.hola.v1.IngestEndH\x00\x42\x06\n\x04part\"@\n\rIngestRefusal\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xed\x02\n\x0cIngestReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.hola.v1.IngestState\x12\r\n\x05\x66iles\x18\x04 \x01(\r\x12\x12\n\nfiles_done\x18\x05 \x01(\r\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x07 \x01(\r\x12\x11\n\tunchanged\x18\x08 \x01(\r\x12\x0e\n\x06pruned\x18\t \x01(\r\x12\x0e\n\x06\x63hunks\x18\n \x01(\r\x12\x0f\n\x07refused\x18\x0b \x01(\r\x12(\n\x08refusals\x18\x0c \x03(\x0b\x32\x16.hola.v1.IngestRefusal\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x0f\n\x07message\x18\x0e \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0f \x01(\r\x12\x19\n\x11submitted_unix_ms\x18\x10 \x01(\x04\x12\x17\n\x0fupdated_unix_ms\x18\x11 \x01(\x04\"G\n\x1eRetrievalServiceIngestResponse\x12%\n\x06report\x18\x01 \x01(\x0b\x32\x15.hola.v1.IngestReport\"4\n\"RetrievalServiceWatchIngestRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"L\n#RetrievalServiceWatchIngestResponse\x12%\n\x06report\x18\x01 \x01(\x0b\x32\x15.hola.v1.IngestReport\"\xbb\x01\n\x1dRetrievalServiceSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x02 \x03(\t\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12!\n\x04mode\x18\x04 \x01(\x0e\x32\x13.hola.v1.SearchMode\x12\x12\n\x05\x61lpha\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1f\n\x06\x66usion\x18\x06 \x01(\x0e\x32\x0f.hola.v1.FusionB\x04\n\x02_kB\x08\n\x06_alpha\"\xe6\x01\n\x07Passage\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0f\n\x07\x61lso_in\x18\x03 \x03(\t\x12\x0f\n\x07ordinal\x18\x04 \x01(\r\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\r\n\x05title\x18\x06 \x01(\t\x12\x0f\n\x07heading\x18\x07 \x01(\t\x12\x0c\n\x04page\x18\x08 \x01(\r\x12\r\n\x05score\x18\t \x01(\x01\x12\x11\n\x04\x62m25\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x64\x65nse\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08\x63hunk_id\x18\x0c \x01(\tB\x07\n\x05_bm25B\x08\n\x06_dense\"S\n\x12SearchedCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04mode\x18\x02 \x01(\x0e\x32\x13.hola.v1.SearchMode\x12\x0c\n\x04note\x18\x03 \x01(\t\"s\n\x1eRetrievalServiceSearchResponse\x12\"\n\x08passages\x18\x01 \x03(\x0b\x32\x10.hola.v1.Passage\x12-\n\x08searched\x18\x02 \x03(\x0b\x32\x1b.hola.v1.SearchedCollection\"i\n\x1dRetrievalServiceDeleteRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x06source\x18\x02 \x01(\tH\x00\x12\x1a\n\x10whole_collection\x18\x03 \x01(\x08H\x00\x42\x06\n\x04what\"C\n\x1eRetrievalServiceDeleteResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x04\"R\n\x1cRetrievalServiceStatsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07sources\x18\x02 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"v\n\x0e\x43ollectionInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x10\n\x08\x65mbedder\x18\x05 \x01(\t\x12\x12\n\ndimensions\x18\x06 \x01(\r\"\x95\x01\n\x1dRetrievalServiceStatsResponse\x12,\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x17.hola.v1.CollectionInfo\x12\x10\n\x08\x65mbedder\x18\x02 \x01(\t\x12\x0f\n\x07sources\x18\x03 \x03(\t\x12#\n\x04jobs\x18\x04 \x03(\x0b\x32\x15.hola.v1.IngestReport*\x8e\x01\n\x0bIngestState\x12\x1c\n\x18INGEST_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13INGEST_STATE_QUEUED\x10\x01\x12\x18\n\x14INGEST_STATE_RUNNING\x10\x02\x12\x15\n\x11INGEST_STATE_DONE\x10\x03\x12\x17\n\x13INGEST_STATE_FAILED\x10\x04*n\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10SEARCH_MODE_BM25\x10\x01\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03*L\n\x06\x46usion\x12\x16\n\x12\x46USION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46USION_RELATIVE\x10\x01\x12\x15\n\x11\x46USION_RECIPROCAL\x10\x02\x32\xe9\x03\n\x10RetrievalService\x12[\n\x06Ingest\x12&.hola.v1.RetrievalServiceIngestRequest\x1a\'.hola.v1.RetrievalServiceIngestResponse(\x01\x12j\n\x0bWatchIngest\x12+.hola.v1.RetrievalServiceWatchIngestRequest\x1a,.hola.v1.RetrievalServiceWatchIngestResponse0\x01\x12Y\n\x06Search\x12&.hola.v1.RetrievalServiceSearchRequest\x1a\'.hola.v1.RetrievalServiceSearchResponse\x12Y\n\x06\x44\x65lete\x12&.hola.v1.RetrievalServiceDeleteRequest\x1a\'.hola.v1.RetrievalServiceDeleteResponse\x12V\n\x05Stats\x12%.hola.v1.RetrievalServiceStatsRequest\x1a&.hola.v1.RetrievalServiceStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17hola/v1/retrieval.proto\x12\x07hola.v1\x1a\x12hola/v1/plan.proto\x1a\x14hola/v1/router.proto\"\xb2\x01\n\rIngestOptions\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x18\n\x0b\x63hunk_chars\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x1a\n\roverlap_chars\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05prune\x18\x04 \x03(\t\x12\x17\n\nbackground\x18\x05 \x01(\x08H\x02\x88\x01\x01\x42\x0e\n\x0c_chunk_charsB\x10\n\x0e_overlap_charsB\r\n\x0b_background\":\n\nIngestFile\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\"=\n\x0eIngestDocument\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x1f\n\tIngestEnd\x12\x12\n\nincomplete\x18\x01 \x01(\x08\"\xd7\x01\n\x1dRetrievalServiceIngestRequest\x12)\n\x07options\x18\x01 \x01(\x0b\x32\x16.hola.v1.IngestOptionsH\x00\x12#\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x13.hola.v1.IngestFileH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12+\n\x08\x64ocument\x18\x04 \x01(\x0b\x32\x17.hola.v1.IngestDocumentH\x00\x12!\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x12.hola.v1.IngestEndH\x00\x42\x06\n\x04part\"@\n\rIngestRefusal\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xed\x02\n\x0cIngestReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.hola.v1.IngestState\x12\r\n\x05\x66iles\x18\x04 \x01(\r\x12\x12\n\nfiles_done\x18\x05 \x01(\r\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x07 \x01(\r\x12\x11\n\tunchanged\x18\x08 \x01(\r\x12\x0e\n\x06pruned\x18\t \x01(\r\x12\x0e\n\x06\x63hunks\x18\n \x01(\r\x12\x0f\n\x07refused\x18\x0b \x01(\r\x12(\n\x08refusals\x18\x0c \x03(\x0b\x32\x16.hola.v1.IngestRefusal\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x0f\n\x07message\x18\x0e \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0f \x01(\r\x12\x19\n\x11submitted_unix_ms\x18\x10 \x01(\x04\x12\x17\n\x0fupdated_unix_ms\x18\x11 \x01(\x04\"G\n\x1eRetrievalServiceIngestResponse\x12%\n\x06report\x18\x01 \x01(\x0b\x32\x15.hola.v1.IngestReport\"4\n\"RetrievalServiceWatchIngestRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"L\n#RetrievalServiceWatchIngestResponse\x12%\n\x06report\x18\x01 \x01(\x0b\x32\x15.hola.v1.IngestReport\"\xbb\x01\n\x1dRetrievalServiceSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x02 \x03(\t\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12!\n\x04mode\x18\x04 \x01(\x0e\x32\x13.hola.v1.SearchMode\x12\x12\n\x05\x61lpha\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1f\n\x06\x66usion\x18\x06 \x01(\x0e\x32\x0f.hola.v1.FusionB\x04\n\x02_kB\x08\n\x06_alpha\"\xe6\x01\n\x07Passage\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0f\n\x07\x61lso_in\x18\x03 \x03(\t\x12\x0f\n\x07ordinal\x18\x04 \x01(\r\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\r\n\x05title\x18\x06 \x01(\t\x12\x0f\n\x07heading\x18\x07 \x01(\t\x12\x0c\n\x04page\x18\x08 \x01(\r\x12\r\n\x05score\x18\t \x01(\x01\x12\x11\n\x04\x62m25\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x64\x65nse\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08\x63hunk_id\x18\x0c \x01(\tB\x07\n\x05_bm25B\x08\n\x06_dense\"S\n\x12SearchedCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04mode\x18\x02 \x01(\x0e\x32\x13.hola.v1.SearchMode\x12\x0c\n\x04note\x18\x03 \x01(\t\"s\n\x1eRetrievalServiceSearchResponse\x12\"\n\x08passages\x18\x01 \x03(\x0b\x32\x10.hola.v1.Passage\x12-\n\x08searched\x18\x02 \x03(\x0b\x32\x1b.hola.v1.SearchedCollection\"i\n\x1dRetrievalServiceDeleteRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x06source\x18\x02 \x01(\tH\x00\x12\x1a\n\x10whole_collection\x18\x03 \x01(\x08H\x00\x42\x06\n\x04what\"C\n\x1eRetrievalServiceDeleteResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x04\"R\n\x1cRetrievalServiceStatsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07sources\x18\x02 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"v\n\x0e\x43ollectionInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x10\n\x08\x65mbedder\x18\x05 \x01(\t\x12\x12\n\ndimensions\x18\x06 \x01(\r\"\x95\x01\n\x1dRetrievalServiceStatsResponse\x12,\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x17.hola.v1.CollectionInfo\x12\x10\n\x08\x65mbedder\x18\x02 \x01(\t\x12\x0f\n\x07sources\x18\x03 \x03(\t\x12#\n\x04jobs\x18\x04 \x03(\x0b\x32\x15.hola.v1.IngestReport\"\x95\x01\n\x1bRetrievalServicePlanRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.hola.v1.ChatMessage\x12+\n\tretrieval\x18\x03 \x01(\x0b\x32\x18.hola.v1.RetrievalParams\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\";\n\x1cRetrievalServicePlanResponse\x12\x1b\n\x04plan\x18\x01 \x01(\x0b\x32\r.hola.v1.Plan*\x8e\x01\n\x0bIngestState\x12\x1c\n\x18INGEST_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13INGEST_STATE_QUEUED\x10\x01\x12\x18\n\x14INGEST_STATE_RUNNING\x10\x02\x12\x15\n\x11INGEST_STATE_DONE\x10\x03\x12\x17\n\x13INGEST_STATE_FAILED\x10\x04*n\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10SEARCH_MODE_BM25\x10\x01\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03*L\n\x06\x46usion\x12\x16\n\x12\x46USION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46USION_RELATIVE\x10\x01\x12\x15\n\x11\x46USION_RECIPROCAL\x10\x02\x32\xbe\x04\n\x10RetrievalService\x12[\n\x06Ingest\x12&.hola.v1.RetrievalServiceIngestRequest\x1a\'.hola.v1.RetrievalServiceIngestResponse(\x01\x12j\n\x0bWatchIngest\x12+.hola.v1.RetrievalServiceWatchIngestRequest\x1a,.hola.v1.RetrievalServiceWatchIngestResponse0\x01\x12Y\n\x06Search\x12&.hola.v1.RetrievalServiceSearchRequest\x1a\'.hola.v1.RetrievalServiceSearchResponse\x12Y\n\x06\x44\x65lete\x12&.hola.v1.RetrievalServiceDeleteRequest\x1a\'.hola.v1.RetrievalServiceDeleteResponse\x12S\n\x04Plan\x12$.hola.v1.RetrievalServicePlanRequest\x1a%.hola.v1.RetrievalServicePlanResponse\x12V\n\x05Stats\x12%.hola.v1.RetrievalServiceStatsRequest\x1a&.hola.v1.RetrievalServiceStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hola.v1.retrieval_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INGESTSTATE']._serialized_start=2388
-  _globals['_INGESTSTATE']._serialized_end=2530
-  _globals['_SEARCHMODE']._serialized_start=2532
-  _globals['_SEARCHMODE']._serialized_end=2642
-  _globals['_FUSION']._serialized_start=2644
-  _globals['_FUSION']._serialized_end=2720
-  _globals['_INGESTOPTIONS']._serialized_start=37
-  _globals['_INGESTOPTIONS']._serialized_end=215
-  _globals['_INGESTFILE']._serialized_start=217
-  _globals['_INGESTFILE']._serialized_end=275
-  _globals['_INGESTDOCUMENT']._serialized_start=277
-  _globals['_INGESTDOCUMENT']._serialized_end=338
-  _globals['_INGESTEND']._serialized_start=340
-  _globals['_INGESTEND']._serialized_end=371
-  _globals['_RETRIEVALSERVICEINGESTREQUEST']._serialized_start=374
-  _globals['_RETRIEVALSERVICEINGESTREQUEST']._serialized_end=589
-  _globals['_INGESTREFUSAL']._serialized_start=591
-  _globals['_INGESTREFUSAL']._serialized_end=655
-  _globals['_INGESTREPORT']._serialized_start=658
-  _globals['_INGESTREPORT']._serialized_end=1023
-  _globals['_RETRIEVALSERVICEINGESTRESPONSE']._serialized_start=1025
-  _globals['_RETRIEVALSERVICEINGESTRESPONSE']._serialized_end=1096
-  _globals['_RETRIEVALSERVICEWATCHINGESTREQUEST']._serialized_start=1098
-  _globals['_RETRIEVALSERVICEWATCHINGESTREQUEST']._serialized_end=1150
-  _globals['_RETRIEVALSERVICEWATCHINGESTRESPONSE']._serialized_start=1152
-  _globals['_RETRIEVALSERVICEWATCHINGESTRESPONSE']._serialized_end=1228
-  _globals['_RETRIEVALSERVICESEARCHREQUEST']._serialized_start=1231
-  _globals['_RETRIEVALSERVICESEARCHREQUEST']._serialized_end=1418
-  _globals['_PASSAGE']._serialized_start=1421
-  _globals['_PASSAGE']._serialized_end=1651
-  _globals['_SEARCHEDCOLLECTION']._serialized_start=1653
-  _globals['_SEARCHEDCOLLECTION']._serialized_end=1736
-  _globals['_RETRIEVALSERVICESEARCHRESPONSE']._serialized_start=1738
-  _globals['_RETRIEVALSERVICESEARCHRESPONSE']._serialized_end=1853
-  _globals['_RETRIEVALSERVICEDELETEREQUEST']._serialized_start=1855
-  _globals['_RETRIEVALSERVICEDELETEREQUEST']._serialized_end=1960
-  _globals['_RETRIEVALSERVICEDELETERESPONSE']._serialized_start=1962
-  _globals['_RETRIEVALSERVICEDELETERESPONSE']._serialized_end=2029
-  _globals['_RETRIEVALSERVICESTATSREQUEST']._serialized_start=2031
-  _globals['_RETRIEVALSERVICESTATSREQUEST']._serialized_end=2113
-  _globals['_COLLECTIONINFO']._serialized_start=2115
-  _globals['_COLLECTIONINFO']._serialized_end=2233
-  _globals['_RETRIEVALSERVICESTATSRESPONSE']._serialized_start=2236
-  _globals['_RETRIEVALSERVICESTATSRESPONSE']._serialized_end=2385
-  _globals['_RETRIEVALSERVICE']._serialized_start=2723
-  _globals['_RETRIEVALSERVICE']._serialized_end=3212
+  _globals['_INGESTSTATE']._serialized_start=2643
+  _globals['_INGESTSTATE']._serialized_end=2785
+  _globals['_SEARCHMODE']._serialized_start=2787
+  _globals['_SEARCHMODE']._serialized_end=2897
+  _globals['_FUSION']._serialized_start=2899
+  _globals['_FUSION']._serialized_end=2975
+  _globals['_INGESTOPTIONS']._serialized_start=79
+  _globals['_INGESTOPTIONS']._serialized_end=257
+  _globals['_INGESTFILE']._serialized_start=259
+  _globals['_INGESTFILE']._serialized_end=317
+  _globals['_INGESTDOCUMENT']._serialized_start=319
+  _globals['_INGESTDOCUMENT']._serialized_end=380
+  _globals['_INGESTEND']._serialized_start=382
+  _globals['_INGESTEND']._serialized_end=413
+  _globals['_RETRIEVALSERVICEINGESTREQUEST']._serialized_start=416
+  _globals['_RETRIEVALSERVICEINGESTREQUEST']._serialized_end=631
+  _globals['_INGESTREFUSAL']._serialized_start=633
+  _globals['_INGESTREFUSAL']._serialized_end=697
+  _globals['_INGESTREPORT']._serialized_start=700
+  _globals['_INGESTREPORT']._serialized_end=1065
+  _globals['_RETRIEVALSERVICEINGESTRESPONSE']._serialized_start=1067
+  _globals['_RETRIEVALSERVICEINGESTRESPONSE']._serialized_end=1138
+  _globals['_RETRIEVALSERVICEWATCHINGESTREQUEST']._serialized_start=1140
+  _globals['_RETRIEVALSERVICEWATCHINGESTREQUEST']._serialized_end=1192
+  _globals['_RETRIEVALSERVICEWATCHINGESTRESPONSE']._serialized_start=1194
+  _globals['_RETRIEVALSERVICEWATCHINGESTRESPONSE']._serialized_end=1270
+  _globals['_RETRIEVALSERVICESEARCHREQUEST']._serialized_start=1273
+  _globals['_RETRIEVALSERVICESEARCHREQUEST']._serialized_end=1460
+  _globals['_PASSAGE']._serialized_start=1463
+  _globals['_PASSAGE']._serialized_end=1693
+  _globals['_SEARCHEDCOLLECTION']._serialized_start=1695
+  _globals['_SEARCHEDCOLLECTION']._serialized_end=1778
+  _globals['_RETRIEVALSERVICESEARCHRESPONSE']._serialized_start=1780
+  _globals['_RETRIEVALSERVICESEARCHRESPONSE']._serialized_end=1895
+  _globals['_RETRIEVALSERVICEDELETEREQUEST']._serialized_start=1897
+  _globals['_RETRIEVALSERVICEDELETEREQUEST']._serialized_end=2002
+  _globals['_RETRIEVALSERVICEDELETERESPONSE']._serialized_start=2004
+  _globals['_RETRIEVALSERVICEDELETERESPONSE']._serialized_end=2071
+  _globals['_RETRIEVALSERVICESTATSREQUEST']._serialized_start=2073
+  _globals['_RETRIEVALSERVICESTATSREQUEST']._serialized_end=2155
+  _globals['_COLLECTIONINFO']._serialized_start=2157
+  _globals['_COLLECTIONINFO']._serialized_end=2275
+  _globals['_RETRIEVALSERVICESTATSRESPONSE']._serialized_start=2278
+  _globals['_RETRIEVALSERVICESTATSRESPONSE']._serialized_end=2427
+  _globals['_RETRIEVALSERVICEPLANREQUEST']._serialized_start=2430
+  _globals['_RETRIEVALSERVICEPLANREQUEST']._serialized_end=2579
+  _globals['_RETRIEVALSERVICEPLANRESPONSE']._serialized_start=2581
+  _globals['_RETRIEVALSERVICEPLANRESPONSE']._serialized_end=2640
+  _globals['_RETRIEVALSERVICE']._serialized_start=2978
+  _globals['_RETRIEVALSERVICE']._serialized_end=3552
 # @@protoc_insertion_point(module_scope)

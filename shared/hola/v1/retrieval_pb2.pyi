@@ -1,3 +1,5 @@
+from hola.v1 import plan_pb2 as _plan_pb2
+from hola.v1 import router_pb2 as _router_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -277,3 +279,21 @@ class RetrievalServiceStatsResponse(_message.Message):
     sources: _containers.RepeatedScalarFieldContainer[str]
     jobs: _containers.RepeatedCompositeFieldContainer[IngestReport]
     def __init__(self, collections: _Optional[_Iterable[_Union[CollectionInfo, _Mapping]]] = ..., embedder: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., jobs: _Optional[_Iterable[_Union[IngestReport, _Mapping]]] = ...) -> None: ...
+
+class RetrievalServicePlanRequest(_message.Message):
+    __slots__ = ("model", "messages", "retrieval", "max_tokens")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    RETRIEVAL_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    messages: _containers.RepeatedCompositeFieldContainer[_router_pb2.ChatMessage]
+    retrieval: _plan_pb2.RetrievalParams
+    max_tokens: int
+    def __init__(self, model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_router_pb2.ChatMessage, _Mapping]]] = ..., retrieval: _Optional[_Union[_plan_pb2.RetrievalParams, _Mapping]] = ..., max_tokens: _Optional[int] = ...) -> None: ...
+
+class RetrievalServicePlanResponse(_message.Message):
+    __slots__ = ("plan",)
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    plan: _plan_pb2.Plan
+    def __init__(self, plan: _Optional[_Union[_plan_pb2.Plan, _Mapping]] = ...) -> None: ...

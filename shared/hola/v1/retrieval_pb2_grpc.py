@@ -55,6 +55,11 @@ class RetrievalServiceStub(object):
                 request_serializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServiceDeleteRequest.SerializeToString,
                 response_deserializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServiceDeleteResponse.FromString,
                 _registered_method=True)
+        self.Plan = channel.unary_unary(
+                '/hola.v1.RetrievalService/Plan',
+                request_serializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServicePlanRequest.SerializeToString,
+                response_deserializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServicePlanResponse.FromString,
+                _registered_method=True)
         self.Stats = channel.unary_unary(
                 '/hola.v1.RetrievalService/Stats',
                 request_serializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServiceStatsRequest.SerializeToString,
@@ -99,6 +104,13 @@ class RetrievalServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Plan(self, request, context):
+        """What Generate would retrieve for a question, and why, without an answer; nothing is queued.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stats(self, request, context):
         """The caller's collections and ingest jobs.
         """
@@ -128,6 +140,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServiceDeleteRequest.FromString,
                     response_serializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServiceDeleteResponse.SerializeToString,
+            ),
+            'Plan': grpc.unary_unary_rpc_method_handler(
+                    servicer.Plan,
+                    request_deserializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServicePlanRequest.FromString,
+                    response_serializer=hola_dot_v1_dot_retrieval__pb2.RetrievalServicePlanResponse.SerializeToString,
             ),
             'Stats': grpc.unary_unary_rpc_method_handler(
                     servicer.Stats,
@@ -244,6 +261,33 @@ class RetrievalService(object):
             '/hola.v1.RetrievalService/Delete',
             hola_dot_v1_dot_retrieval__pb2.RetrievalServiceDeleteRequest.SerializeToString,
             hola_dot_v1_dot_retrieval__pb2.RetrievalServiceDeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Plan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hola.v1.RetrievalService/Plan',
+            hola_dot_v1_dot_retrieval__pb2.RetrievalServicePlanRequest.SerializeToString,
+            hola_dot_v1_dot_retrieval__pb2.RetrievalServicePlanResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hola.bus.ports import Bus
 from hola.bus.redis import RedisBus
 from hola.bus.streams import BusLimits, Keys
 from hola.errors import BusUnavailable, DuplicateRequest, Fenced, UnknownRequest
+from hola.retrieval.ingest_job import IngestJob, IngestReport, IngestState
 from tests.support.bus import (
     PATIENCE_S,
     by,
@@ -151,6 +153,25 @@ async def test_a_node_that_restarts_in_mid_stream_is_waited_for(
         assert token_ids(entries) == list(range(20))
 
 
+async def test_ingest_jobs_on_a_cluster(connect: Connect) -> None:
+    router, worker = connect(job_idle_s=0.1, max_attempts=1), connect(job_idle_s=0.1)
+    for name in ("done", "lost"):
+        await router.ingests("here").publish(IngestJob(job_id=name, tenant="acme"))
+    queue = worker.ingests("here")
+    for _ in range(2):
+        delivery = await queue.take("w", timeout_s=PATIENCE_S)
+        assert delivery is not None
+        report = IngestReport(job_id=delivery.job.job_id, state=IngestState.RUNNING, added=2)
+        await queue.renew("w", delivery, report)
+        if delivery.job.job_id == "done":
+            await queue.finish("w", delivery, replace(report, state=IngestState.DONE))
+    await asyncio.sleep(0.15)
+    assert await router.ingests("here").take("x", timeout_s=0) is None
+    states = {one.job_id: one.state for one in await router.ingest_reports.reports("acme")}
+    assert states == {"done": IngestState.DONE, "lost": IngestState.FAILED}
+    assert await queue.depth() == 0
+
+
 async def test_keys_of_one_script_share_a_slot(nodes: list[Server]) -> None:
     keys = Keys("site")
 
@@ -160,6 +181,9 @@ async def test_keys_of_one_script_share_a_slot(nodes: list[Server]) -> None:
     queue = [keys.tenants, keys.queue("a"), keys.queue("b"), keys.queued, keys.ready]
     assert len({slot(key) for key in [*queue, keys.dead_letters]}) == 1
     assert len({slot(key) for key in keys.registry}) == 1
+    ingests = keys.ingests("here")
+    reports = [keys.ingest_report("acme", "j1"), keys.ingest_reports("acme")]
+    assert len({slot(key) for key in [ingests.tenants, ingests.queue("a"), *reports]}) == 1
     for name in ("r1", "r2"):
         own = [keys.journal(name), keys.request(name), keys.attended(name)]
         assert len({slot(key) for key in [*own, keys.wake(keys.lane(name), "x")]}) == 1

@@ -19,7 +19,10 @@ from hola.retrieval.gate.head import LARGEST_MISFIT, load_head
 from hola.retrieval.gate.place import find_gate
 from hola.retrieval.gate.policy import Costs, Depth, decide
 from hola.types import ChatMessage
+from hola_bench.retrieval import lookup
+from hola_bench.retrieval.demo_ask import asked_of, measure_asking
 from hola_bench.retrieval.gate_demo import ask_all, facts_of, measure_demo, says
+from hola_bench.retrieval.lookup import measure_lookup
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +117,29 @@ def test_the_familys_own_gate_knows_its_questions(family):
     assert retrieved[0] >= 0.8, retrieved
     assert retrieved[1] <= 0.3, retrieved
     assert retrieved[2] <= 0.2, retrieved
+
+
+def test_the_target_asked_in_every_way(family):
+    """Of twelve people, six of whom the gate was not fitted on."""
+    facts = facts_of(family)
+    people = list(dict.fromkeys(fact.entity for fact in facts))
+    kept = {name for at in range(0, len(people), 60) for name in people[at : at + 2]}
+    some = [fact for fact in facts if fact.entity in kept]
+    settings = Settings(embedder="none", threads=1)
+    headline, details = measure_asking(family, some, settings)
+    assert set(headline) == {"demo_accuracy_gap", "demo_token_share", "demo_latency_share"}
+    ways = {row["way"]: row for row in details["demo_ways"]}
+    assert ways["never"]["accuracy"] < ways["adaptive"]["accuracy"]
+    assert ways["always, k=1"]["accuracy"] > 0.8
+    assert ways["never"]["retrieved"] == 0 < ways["adaptive"]["retrieved"] < 1
+    assert ways["always, k=5"]["prompt_tokens"] > ways["adaptive"]["prompt_tokens"]
+    assert details["demo_asked"] == len(asked_of(some)) == len(some) / 2
+
+
+def test_lookup_copies_from_passages(family, monkeypatch):
+    monkeypatch.setattr(lookup, "QUESTIONS", 6)
+    rows = {row["ladder"]: row for row in measure_lookup(family, threads=1)["demo_lookup"]}
+    without, read = rows["lookup without the passages"], rows["lookup"]
+    assert read["accepted_per_verify"] > without["accepted_per_verify"]
+    assert rows["lookup, draft"]["accepted_per_verify"] == rows["draft"]["accepted_per_verify"]
+    assert rows["lookup, draft"]["draft_passes_per_token"] < rows["draft"]["draft_passes_per_token"]

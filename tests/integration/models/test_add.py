@@ -110,6 +110,13 @@ def test_hub_that_cannot_be_reached(store: ModelStore, monkeypatch: pytest.Monke
     assert left_behind(store) == []
 
 
+def test_offline_a_hub_is_not_asked(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, offline=True)
+    with pytest.raises(ArtifactInvalid, match="HOLA_OFFLINE=1"):
+        store.add("mine", "hola-test/absent")
+    assert left_behind(store) == []
+
+
 def test_damaged_source(store: ModelStore, genai_directory: Path, tmp_path: Path) -> None:
     damaged = shutil.copytree(genai_directory, tmp_path / "damaged")
     (damaged / "model.onnx.data").write_bytes(b"")

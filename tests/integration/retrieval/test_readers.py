@@ -134,3 +134,15 @@ def test_a_name_that_is_no_utf8_is_still_a_name(tmp_path):
 def test_a_path_where_nothing_is(tmp_path):
     with pytest.raises(DocumentInvalid, match="does not exist"):
         list(find_files(tmp_path / "nowhere", "s"))
+
+
+def test_an_interrupted_parse_costs_one_document_and_the_reader_goes_on(tmp_path):
+    path = write(tmp_path / "a.pdf", pdf("Green tea"))
+    with Reader() as reader:
+        reader.interrupt()  # nothing runs yet
+        assert isinstance(read_one(reader, path), Document)
+        reader.interrupt()
+        broken = read_one(reader, path)
+        assert isinstance(broken, DocumentInvalid)
+        assert "broke the parser" in broken.message
+        assert isinstance(read_one(reader, path), Document)

@@ -22,7 +22,9 @@ import hola_verifier.app
 from hola.config import Settings
 from hola.errors import HolaError
 from hola.idempotency import request_id_of_key
+from hola.retrieval.queries import SearchQuestion
 from hola.rpc.drafter_client import GrpcDrafter
+from hola.rpc.retrieval_client import RetrievalClient
 from hola.rpc.router_client import RouterClient
 from hola.rpc.verifier_client import GrpcVerifier
 from hola.security.api_keys import new_key
@@ -35,6 +37,7 @@ from hola.types import (
     SamplingParams,
 )
 from hola_router.naming import bus_id
+from tests.support.library import parts
 from tests.support.scripted_system import ids_of
 from tests.support.security import (
     AUDIENCE,
@@ -55,6 +58,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(300)]
 ACME, OTHER, REVOKED = new_key("acme"), new_key("other"), new_key("acme")
 SIGNER, STRANGER = signing_key(), signing_key()
 SAMPLING = SamplingParams(max_tokens=40, temperature=0.7, seed=11)
+DOCUMENTS: dict[str, bytes | str] = {"secret": "The vault opens at noon."}
 NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED = 5, 7, 16
 # No status: the verifier ends the TLS handshake, before there is any call.
 HANDSHAKE = -1
@@ -72,11 +76,17 @@ class Fleet:
     engine: WatchedEngine
     stack: AsyncExitStack
     finished: list[GenerateEvent] = field(default_factory=list)
+    job_id: str = ""
 
     def at_router(self, credential: str, **settings: Any) -> RouterClient:
         """A router's client that shows a key or token."""
         chosen = {**self.pki.settings(), "reattach_s": 0.0, **settings}
         return self._closed(RouterClient(self.router, Settings(token=credential, **chosen)))
+
+    def at_library(self, credential: str) -> RetrievalClient:
+        """The same router's collections."""
+        chosen = Settings(token=credential, **self.pki.settings())
+        return self._closed(RetrievalClient(self.router, chosen))
 
     def at_drafter(self, credential: str) -> GrpcDrafter:
         chosen = Settings(token=credential, **self.pki.settings())
@@ -108,6 +118,8 @@ async def running_fleet(
         "bus": database,
         "model": MODEL,
         "models_dir": str(folder),
+        "data_dir": str(folder / "data"),
+        "embedder": "none",
         "drain_s": 0.0,
         "memory_budget_mb": 64,
         "detach_grace_s": 1000.0,
@@ -131,7 +143,10 @@ async def running_fleet(
 
 @pytest.fixture
 async def fleet(pki: Pki, tmp_path: Path, start_redis: Callable[[], Any]) -> AsyncIterator[Fleet]:
-    """The fleet with acme's request "done" finished; acme's key "acme's key" made "done" too."""
+    """The fleet with acme's request "done" finished; acme's key "acme's key" made "done" too.
+
+    acme's collection "work" holds the source "secret", by an ingest and by a job.
+    """
     replace_file(tmp_path / "keys", f"{ACME.line}\n{OTHER.line}\n".encode())
     replace_file(tmp_path / "jwks", key_set(SIGNER))
     front = {
@@ -146,6 +161,10 @@ async def fleet(pki: Pki, tmp_path: Path, start_redis: Callable[[], Any]) -> Asy
         running.finished = await collect(acme.generate(ask("done")))
         assert ids_of(running.finished) == expected(running)
         await collect(acme.generate(ask(idempotency_key="acme's key")))
+        library = running.at_library(ACME.text)
+        await library.ingest(parts(DOCUMENTS))
+        running.job_id = (await library.ingest(parts(DOCUMENTS, background=True))).job_id
+        assert [report async for report in library.watch(running.job_id)][-1].unchanged == 1
         yield running
     server.kill()
 
@@ -172,6 +191,19 @@ def cancel(request_id: str) -> Operation:
 def directly(credential: str, tenant: str) -> Operation:
     job = GenerateJob(request_id="run", model=MODEL, prompt=PROMPT, tenant=tenant)
     return lambda fleet: collect(fleet.at_drafter(credential).generate(job))
+
+
+def in_library(call: Callable[[RetrievalClient, Fleet], Awaitable[object]]) -> Operation:
+    """A call of tenant other's."""
+    return lambda fleet: call(fleet.at_library(OTHER.text), fleet)
+
+
+async def watched(client: RetrievalClient, job_id: str) -> object:
+    return [report async for report in client.watch(job_id)]
+
+
+def vault(*collections: str) -> SearchQuestion:
+    return SearchQuestion(text="vault", collections=collections)
 
 
 def open_session(tenant: str, request_id: str = "run") -> Open:
@@ -226,6 +258,22 @@ FORBIDDEN = {
     "name another tenant in a direct drafter call": Row(
         directly(OTHER.text, "acme"), PERMISSION_DENIED
     ),
+    # a client of another tenant at the collections
+    "search another's collection": Row(
+        in_library(lambda client, _: client.search(vault("work"))), NOT_FOUND
+    ),
+    "ask what another's collection holds": Row(
+        in_library(lambda client, _: client.stats("work", sources=10)), NOT_FOUND
+    ),
+    "delete from another's collection": Row(
+        in_library(lambda client, _: client.delete("work", "secret")), NOT_FOUND
+    ),
+    "delete another's collection": Row(
+        in_library(lambda client, _: client.delete("work", None)), NOT_FOUND
+    ),
+    "watch another's ingest": Row(
+        in_library(lambda client, fleet: watched(client, fleet.job_id)), NOT_FOUND
+    ),
     # a device of another tenant, with a certificate
     "take over another's verifier session in its name": Row(as_device("acme"), PERMISSION_DENIED),
     # a client at the verifier
@@ -274,6 +322,15 @@ CALLS = {
 }
 
 
+LIBRARY_CALLS = {
+    "ingest": lambda client: client.ingest(parts(DOCUMENTS)),
+    "watch": lambda client: watched(client, "any"),
+    "search": lambda client: client.search(vault("work")),
+    "delete": lambda client: client.delete("work", None),
+    "stats": lambda client: client.stats(),
+}
+
+
 async def status_of(name: str, operation: Awaitable[object]) -> int:
     """The gRPC status it is refused with; fails when it is not refused."""
     try:
@@ -306,6 +363,8 @@ async def test_every_forbidden_operation_is_refused(fleet: Fleet) -> None:
         events = await asyncio.wait_for(following, 60)
     assert ids_of(events) == expected(fleet), "the running request is as if nobody had tried"
     assert await collect(fleet.at_router(ACME.text).resume("done")) == fleet.finished
+    held = await fleet.at_library(ACME.text).stats("work", sources=10)
+    assert (held.sources, len(held.jobs)) == (("secret",), 1), "so are the collections"
     await eventually(lambda: fleet.engine.closed_sessions == fleet.engine.opened_sessions, "free")
 
 
@@ -315,6 +374,9 @@ async def test_no_stranger_gets_any_call(fleet: Fleet, stranger: str) -> None:
     async with running_request(fleet) as following:
         for name, call in CALLS.items():
             assert await status_of(f"{stranger}: {name}", call(client)) == UNAUTHENTICATED, name
+        library = fleet.at_library(STRANGERS[stranger]())
+        for name, call in LIBRARY_CALLS.items():
+            assert await status_of(f"{stranger}: {name}", call(library)) == UNAUTHENTICATED, name
         assert not following.done()
         fleet.engine.release()
         assert ids_of(await asyncio.wait_for(following, 60)) == expected(fleet)
@@ -355,6 +417,30 @@ async def test_names_and_keys_of_two_tenants_do_not_meet(fleet: Fleet) -> None:
     again = await collect(acme.generate(ask(idempotency_key="acme's key")))
     assert ids_of(again) == ids_of(fleet.finished)
     assert terminal(await collect(other.resume("done"))) == terminal(theirs)
+
+
+async def test_collections_of_two_tenants_do_not_meet(fleet: Fleet) -> None:
+    """The same names are each tenant's own; nothing of the other's is found or listed."""
+    acme, other = fleet.at_library(ACME.text), fleet.at_library(OTHER.text)
+    nothing = await other.stats()
+    assert (nothing.collections, nothing.jobs) == ((), ())
+    await other.ingest(parts({"secret": "Theirs is a cellar.", "vault": "No vault."}))
+    found = await other.search(vault("work"))
+    assert [passage.source for _, passage in found.passages] == ["vault"]
+    assert (await other.delete("work", "secret")).documents == 1
+    (held,) = (await acme.stats()).collections
+    assert held.documents == 1
+    found = await acme.search(vault("work"))
+    assert [passage.chunk.text for _, passage in found.passages] == [DOCUMENTS["secret"]]
+    by_token = fleet.at_library(token(SIGNER))
+    assert (await by_token.stats()).collections == (await acme.stats()).collections
+    told = []
+    for collection in ("nowhere", "else"):
+        with pytest.raises(HolaError) as refused:
+            await acme.stats(collection)
+        told.append(refused.value.message.replace(collection, "NAME"))
+    assert told[0] == told[1]
+    assert "cellar" not in told[0]
 
 
 async def test_one_tenant_by_key_and_by_token_is_the_same(fleet: Fleet) -> None:

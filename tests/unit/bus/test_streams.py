@@ -118,11 +118,15 @@ def test_every_key_begins_with_the_prefix_and_a_requests_keys_have_one_tag() -> 
     lane = keys.lane("r1")
     request = [keys.journal("r1"), keys.request("r1"), keys.attended("r1"), keys.wake(lane, "x")]
     queue = [keys.tenants, keys.queue("a"), keys.queued, keys.ready, keys.dead_letters]
-    for group in (request, queue, keys.registry):
+    held = keys.ingests("here")
+    ingests = [held.tenants, held.queue("a"), held.queued, held.ready, held.dead_letters]
+    ingests += [keys.ingest_report("a", "j"), keys.ingest_reports("a")]
+    for group in (request, queue, ingests, keys.registry):
         tags = {found[1] for key in group if (found := TAG.match(key))}
         assert len(tags) == 1, group
     assert keys.bucket("tenant:a").startswith("site:")
     assert Keys().queue("a") == "hola:{jobs}:queue:a"
+    assert Keys().ingests("here").queue("a") == "hola:{ingests}:here:queue:a"
 
 
 def test_the_requests_spread_over_all_lanes_and_no_others() -> None:

@@ -13,6 +13,7 @@ from hola.security.caller import Caller, CallerKind, served
 from hola.types import Open
 from hola.v1 import verifier_pb2
 from hola_verifier.host import Limits, VerifierHost
+from hola_verifier.hosts import Hosts
 from hola_verifier.servicer import VerifierServicer
 from tests.support.verifier import PROMPT, WatchedEngine, target_of
 
@@ -40,7 +41,7 @@ async def owners(host: VerifierHost, caller: Caller, asked: str) -> list[str]:
         yield verifier_request_to_pb(request)
 
     with served(caller):
-        async for _ in VerifierServicer(host).Verify(requests(), None):  # type: ignore[arg-type]
+        async for _ in VerifierServicer(Hosts(host)).Verify(requests(), None):  # type: ignore[arg-type]
             pass
     return [each.tenant for each in host._table.entries()]
 

@@ -34,7 +34,12 @@ def title_words(title: str) -> tuple[str, ...]:
     return folded_words(_IN_BRACKETS.sub("", title))
 
 
-def stems(words: Sequence[str]) -> list[str]:
+def stems(text: str) -> list[str]:
+    """Stems of a text's words in order, stop words left out."""
+    return stemmed(folded_words(text))
+
+
+def stemmed(words: Sequence[str]) -> list[str]:
     """Stems of folded words in order, stop words left out."""
     return [stem(word) for word in words if word not in STOP_WORDS]
 
@@ -42,7 +47,7 @@ def stems(words: Sequence[str]) -> list[str]:
 def name_stems(text: str) -> set[str]:
     """Stems of the words that hold a capital letter or a digit: names, years, titles."""
     names = [word for word in _WORD.findall(text) if not word.islower()]
-    return set(stems(folded_words(" ".join(names))))
+    return set(stems(" ".join(names)))
 
 
 @lru_cache(maxsize=16_384)
@@ -51,7 +56,7 @@ def stem(word: str) -> str:
     size = len(word)
     if size > 4 and word.endswith("ies"):
         return word[:-3] + "y"
-    for ending, least in (("ing", 6), ("ed", 5), ("es", 4), ("s", 4), ("e", 5)):
+    for ending, least in (("ing", 6), ("ed", 5), ("es", 4), ("s", 4), ("e", 4)):
         if size >= least and word.endswith(ending) and not word.endswith("ss"):
             return word[: -len(ending)]
     return word

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hola.errors import InvalidRequest
-from hola.retrieval.context.lexical import folded_words, stems
+from hola.retrieval.context.lexical import folded_words, stemmed, stems
 from hola.retrieval.context.scorer import Scorer, default_scorer
 from hola.retrieval.context.sentences import Span, split_sentences
 from hola.retrieval.context.signals import Sentence, sentence_signals
@@ -110,9 +110,9 @@ class _Selection:
         self._budget = budget_tokens
         self._options = options
         self._frames = [options.frame(passage) for passage in passages]
-        self._titles = [frozenset(stems(folded_words(passage.chunk.title))) for passage in passages]
+        self._titles = [frozenset(stems(passage.chunk.title)) for passage in passages]
         self._words = [
-            self._titles[sentence.rank].union(stems(sentence.words)) for sentence in sentences
+            self._titles[sentence.rank].union(stemmed(sentence.words)) for sentence in sentences
         ]
         self._order = np.argsort(-scores, kind="stable").tolist()
         self._kept: list[int] = []

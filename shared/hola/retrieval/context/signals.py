@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hola.retrieval.context.lexical import folded_words, name_stems, plain, stems, title_words
+from hola.retrieval.context.lexical import folded_words, name_stems, plain, stemmed, title_words
 from hola.retrieval.context.sentences import Span
 
 Array = npt.NDArray[np.float64]
@@ -95,12 +95,12 @@ class _Signals:
         self._sentences = sentences
         self._of = np.array([sentence.rank for sentence in sentences])
         asked = folded_words(question)
-        self._asked = list(dict.fromkeys(stems(asked)))
+        self._asked = list(dict.fromkeys(stemmed(asked)))
         self._cosines = cosines
         plain_question = plain(asked)
         self._titles = [plain(title_words(title)) for title in titles]
-        self._title_stems = [set(stems(title_words(title))) for title in titles]
-        self._stems = [stems(sentence.words) for sentence in sentences]
+        self._title_stems = [set(stemmed(title_words(title))) for title in titles]
+        self._stems = [stemmed(sentence.words) for sentence in sentences]
         self._sets = [set(words) for words in self._stems]
         self._bags = self._passages()
         found = Counter(word for bag in self._bags for word in bag)

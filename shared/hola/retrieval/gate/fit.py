@@ -118,7 +118,8 @@ def signal_table(
 def stage_families(table: Sequence[Mapping[str, float]]) -> list[frozenset[str]]:
     """Families of each stage: q, then q with each one more that most entries have.
 
-    What comes from one draft joins one by one: its uncertainty, the target's check, its text.
+    What comes from one draft joins one by one: its uncertainty, the target's check, its text, and
+    whether passages hold it, which takes a draft and a search but no check.
     """
     present = {
         letter
@@ -127,7 +128,7 @@ def stage_families(table: Sequence[Mapping[str, float]]) -> list[frozenset[str]]
         >= MIN_PRESENT * len(table)
     }
     stages = []
-    for more in ("", "s", "u", "uc", "uca", "suca"):
+    for more in ("", "s", "u", "uc", "uca", "suca", "uh", "uch", "sucah"):
         families = frozenset({"q", *more}) & frozenset({"q", *present})
         if families not in stages:
             stages.append(families)

@@ -31,12 +31,13 @@ FAMILIES = {
     "u": "uncertainty",
     "c": "target's check",
     "a": "answer text",
+    "h": "answer in passages",
 }
-_FAMILY_NAME = re.compile(r"([qsuca])_")
+_FAMILY_NAME = re.compile(r"([qsucah])_")
 
 
 def family(signal: str) -> str:
-    """The family a signal belongs to: q, s, u, c, a, or u for everything else."""
+    """The family a signal belongs to: q, s, u, c, a, h, or u for everything else."""
     match = _FAMILY_NAME.match(signal)
     return match.group(1) if match else "u"
 

@@ -1,0 +1,119 @@
+"""`hola compress`: here and at a compressor; progress, interruption, errors and the report."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hola_compressor.app
+from tests.support.compression import write_source_family
+from tests.support.compressor_main import CHILD
+from tests.support.process import running_service
+
+BUDGET = ("--target-size", "5KB")
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """Folders of the test's own, with the family `tiny`."""
+    write_source_family(tmp_path / "models")
+    return {
+        "HOLA_MODELS_DIR": str(tmp_path / "models"),
+        "HOLA_DATA_DIR": str(tmp_path / "data"),
+        "HOLA_LOG_LEVEL": "error",
+    }
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Work of this process is done by stand-in passes; gives a plan of three steps."""
+    build = partial(hola_compressor.app.build, child=CHILD)
+    monkeypatch.setattr(hola_compressor.app, "build", build)
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("recover: {steps: 3}\ntarget-size: 1MB\n")
+    return plan
+
+
+def test_here_from_a_plan_with_the_budget_of_the_command(run: Any, env: Any, stand_ins: Path):
+    done = run("compress", "tiny", *BUDGET, "--plan", str(stand_ins), env=env)
+    assert done.exit_code == 0, done.output
+    assert "tiny-lobi/target" in done.stdout
+    assert "done" in done.stderr
+    shown = run("models", "show", "tiny-lobi", "--json", env=env)
+    assert json.loads(shown.stdout)["tiers"][-1]["quantization"] == "lobi 4.50 bits"
+    report = run("models", "show", "tiny-lobi", "--report", "--json", env=env)
+    assert json.loads(report.stdout)["bits_per_weight"] == 4.5
+
+
+def test_a_directory_and_json_lines(run: Any, env: Any, stand_ins: Path, tmp_path: Path):
+    source = str(tmp_path / "models/tiny/target")
+    command = ("compress", source, *BUDGET, "--name", "mine", "--plan", str(stand_ins), "--json")
+    done = run(*command, env=env)
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[0]["event"] == "submitted"
+    assert lines[-1]["state"] == "done"
+    assert lines[-1]["artifact"]["model"] == "mine"
+    again = [json.loads(line) for line in run(*command, env=env).stdout.splitlines()]
+    assert again[0]["job_id"] == lines[0]["job_id"], "the same command is the same job"
+    assert again[-1]["artifact"] == lines[-1]["artifact"]
+
+
+BAD = [
+    ((), 2, "name a MODEL"),
+    (("tiny",), 2, "is missing"),
+    (("tiny", *BUDGET, "--bits", "4"), 2, "give one of"),
+    (("tiny", "--target-size", "huge"), 2, "write 300MB"),
+    (("tiny", "--device", "toaster"), 2, "known: jetson-nano"),
+    (("tiny", *BUDGET, "--objective", "latency", "--draft-for", "nope"), 3, "no model"),
+    (("nope", *BUDGET), 3, "known: tiny"),
+    (("tiny", "--target-size", "10"), 2, "smallest artifact"),
+    (("tiny", *BUDGET, "--plan", "/nothing.yaml"), 2, "cannot be read"),
+    (("tiny", *BUDGET, "--calibration", "/nothing.txt"), 2, "cannot be read"),
+    (("tiny", *BUDGET, "--tier", "x"), 4, "it has draft, target"),
+    (("tiny", "--cancel", "--job", "x"), 2, "leave MODEL out"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "text"), BAD)
+def test_bad_input(run: Any, env: Any, stand_ins: Path, arguments: Any, code: int, text: str):
+    done = run("compress", *arguments, env=env)
+    assert text in done.stderr
+    assert done.exit_code == code
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_report(run: Any, env: Any):
+    done = run("models", "show", "tiny", "--report", env=env)
+    assert (done.exit_code, "no report" in done.stderr) == (3, True)
+
+
+async def test_at_a_compressor_elsewhere(run: Any, env: Any, stand_ins: Path, tmp_path: Path):
+    address = f"unix://{tmp_path}/c.sock"
+    places = {**env, "HOLA_LISTEN": address, "HOLA_BUS": "memory:", "HOLA_LOG_LEVEL": "info"}
+
+    async def ask(*arguments: str) -> Any:
+        command = ("compress", *arguments, "--compressor", address)
+        return await asyncio.to_thread(run, *command, env=env)
+
+    async with running_service("tests.support.compressor_main", **places) as service:
+        await service.event("serving")
+        long = "recover: {steps: 4000}\n"
+        await asyncio.to_thread(stand_ins.write_text, long)
+        named = ("tiny", *BUDGET, "--plan", str(stand_ins), "--job", "mine")
+        sent = await ask(*named, "--no-watch")
+        assert (sent.exit_code, sent.stdout.strip()) == (0, "mine"), sent.output
+        assert "exists already" in (await ask(*named)).stderr
+        ended = await ask("--job", "mine", "--cancel")
+        assert ended.stdout.strip() == "cancelled"
+        watched = await ask("--job", "mine")
+        assert watched.exit_code == 130
+        assert "was cancelled" in watched.stderr
+        assert (await ask("--job", "nobodys")).exit_code == 3
+    away = await ask("--job", "mine", "--cancel")
+    assert away.exit_code == 6
