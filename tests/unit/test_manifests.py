@@ -83,6 +83,7 @@ def test_the_call_graph_is_what_settings_say():
         ("drafter", "redis", 6379),
         ("drafter", "verifier", 7072),
         ("router", "redis", 6379),
+        ("router", "verifier", 7072),
         ("verifier", "redis", 6379),
     }
 

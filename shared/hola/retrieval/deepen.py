@@ -27,12 +27,14 @@ def new_names(question: str, passages: Sequence[Passage], *, most: int = MOST_NA
     """
     asked = set(stems(question))
     found: dict[str, float] = {}
+    first: dict[str, int] = {}
     for rank, passage in enumerate(passages[:LOOKED_AT]):
         shared = len(asked & set(stems(passage.chunk.embedded_text)))
         for name in _names(passage.chunk.title, passage.chunk.text):
             if shared and asked.isdisjoint(stems(name)) and name.lower() not in STOP_WORDS:
                 found[name] = found.get(name, 0.0) + shared / (1 + rank)
-    return sorted(found, key=lambda name: (-found[name], name))[:most]
+                first.setdefault(name, rank)
+    return sorted(found, key=lambda name: (-found[name], first[name], name))[:most]
 
 
 def unanswered(question: str, passages: Sequence[Passage]) -> set[str]:
