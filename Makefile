@@ -83,11 +83,12 @@ observability-check: $(VENV)/.dev redis-server prometheus  ## metrics, traces, a
 	@$(BIN)/python -m tools.observability_check
 
 demo: $(DEMO_VENV)/.demo  ## fresh clone to a streamed, verified answer (own venv, no torch, no server)
-	@$(DEMO_VENV)/bin/hola generate --embedded --check-exact --model demo "$(DEMO_PROMPT)"
-	@echo; echo "With documents of its own: a question that the model cannot know, and one that needs no document."
+	@echo "With documents of its own: a question that the model cannot know, and one that needs no document."
 	@$(DEMO_HOLA) ingest models/demo/knowledge.jsonl --source people --collection demo
 	@$(DEMO_HOLA) ask --embedded --model demo --collection demo --explain "$(DEMO_UNKNOWN)"
 	@echo; $(DEMO_HOLA) ask --embedded --model demo --collection demo --explain "$(DEMO_KNOWN)"
+	@echo; echo "A worked problem: two draft tiers guess, the target verifies, plain decoding is compared."
+	@$(DEMO_VENV)/bin/hola generate --embedded --check-exact --model demo "$(DEMO_PROMPT)"
 
 proto: $(VENV)/.dev  ## regenerate shared/hola/v1 from proto/
 	@rm -f shared/hola/v1/*_pb2.py shared/hola/v1/*_pb2.pyi shared/hola/v1/*_pb2_grpc.py

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hola.bus.streams import COMPRESSION_GROUP, GROUP, Keys
-from hola.config import load_settings, variables
+from hola.config import load_settings
 from hola.errors import ConfigError
 
 Object = dict[str, Any]
@@ -117,8 +117,6 @@ def settings_hold(overlay: Overlay, name: str, pod: Object) -> Iterator[str]:
     """The settings load, memory fits, a pod has time to drain, and TLS or no TLS is said."""
     (container,) = pod["containers"]
     environment = overlay.environment(container)
-    if "HOLA_STORE" not in {variable.name for variable in variables()}:
-        environment.pop("HOLA_STORE", None)  # comes with the Weaviate store
     try:
         settings = load_settings(environment)
     except ConfigError as error:
