@@ -102,9 +102,9 @@ class Cable:
             self._unanswered.discard(task)
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
             for each in writers:
                 each.close()
+            await asyncio.gather(*ways, return_exceptions=True)
             await asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True)
 
     async def close(self) -> None:

@@ -44,9 +44,9 @@ class LosingProxy:
         finally:
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
             for each in (writer, upstream_writer):
                 each.close()
+            await asyncio.gather(*ways, return_exceptions=True)
             await asyncio.gather(
                 writer.wait_closed(), upstream_writer.wait_closed(), return_exceptions=True
             )

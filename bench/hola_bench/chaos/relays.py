@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Relays:
         self._weather: dict[str, _Weather] = {}
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @property
     def links(self) -> frozenset[Kind]:
@@ -88,6 +90,7 @@ class Relays:
 
     async def close(self) -> None:
         """Close every relay and connection."""
+        self._closed = True
         for server in self._servers:
             server.close()
         for task in self._connections:
@@ -102,7 +105,11 @@ class Relays:
         return Path(address.removeprefix("unix://"))
 
     async def _relay(self, names: Sequence[str], behind: Path, front: Path) -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # No coroutine: the task of one could be cancelled before its first step.
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self._closed:
+                writer.close()
+                return
             task = asyncio.create_task(self._join(names, behind, reader, writer))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
@@ -123,17 +130,18 @@ class Relays:
             far_reader, far_writer = await asyncio.open_unix_connection(behind)
         except OSError:
             return
-        ways = [
-            asyncio.create_task(self._pass(names, reader, far_writer)),
-            asyncio.create_task(self._pass(names, far_reader, writer)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            far_writer.close()
+        # However it ends: it may be cancelled once more while it waits for its two ways.
+        with contextlib.closing(far_writer):
+            ways = [
+                asyncio.create_task(self._pass(names, reader, far_writer)),
+                asyncio.create_task(self._pass(names, far_reader, writer)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
 
     async def _pass(
         self, names: Sequence[str], source: asyncio.StreamReader, sink: asyncio.StreamWriter
