@@ -197,7 +197,7 @@ async def test_a_cancelled_publication_leaves_nothing_behind(
         await asyncio.sleep(3600)
         return b"OK"
 
-    monkeypatch.setattr(bus.jobs, "_enqueue", hang)
+    monkeypatch.setattr(bus.jobs._queue, "_enqueue", hang)
     publishing = asyncio.create_task(bus.jobs.publish(job()))
     await reached.wait()
     publishing.cancel()

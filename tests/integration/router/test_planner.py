@@ -231,7 +231,7 @@ async def test_the_gate_asks_the_target_in_the_tenants_name(start: Start) -> Non
     desk = start(target)
     await desk.fill(*knowledge(10))
     plan = (await desk.plan(asked(SUM, retrieval=AUTO))).plan
-    assert plan.judged_by == ("question", "uncertainty", "target's check")
+    assert plan.judged_by == ("question", "uncertainty", "target's check", "answer in passages")
     (question,) = target.asked
     assert (question.model, question.tenant) == ("demo", "default")
     assert question.prompt == desk.planner._readers["demo"].tokens(
@@ -249,7 +249,8 @@ async def test_without_a_verifier_the_cheaper_stage_judges_and_nobody_waits_twic
     await desk.fill(*knowledge(10))
     first = (await desk.plan(asked(UNKNOWN, retrieval=AUTO))).plan
     second = (await desk.plan(asked(UNKNOWN, retrieval=AUTO))).plan
-    assert first.judged_by == second.judged_by == ("question", "uncertainty")
+    expected = ("question", "uncertainty", "answer in passages")
+    assert first.judged_by == second.judged_by == expected
     assert "nobody is there" in first.notes[0]
     assert "no verifier can be reached" in second.notes[0]
     assert away.calls == 1
