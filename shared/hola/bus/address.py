@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from hola.errors import ConfigError
 
@@ -77,40 +77,41 @@ def _single(url: str, rest: str) -> BusAddress:
 
 
 def _sentinel(url: str, rest: str) -> BusAddress:
-    parts = _with_hosts(url, rest)
-    service, _, db = parts.path.strip("/").partition("/")
+    netloc, path = _with_hosts(url, rest)
+    service, _, db = path.strip("/").partition("/")
     if not service or (db and not db.isdecimal()):
         raise _refuse(url)
-    return _many(url, parts, Topology.SENTINEL, SENTINEL_PORT, service=unquote(service), db=db)
+    return _many(url, netloc, Topology.SENTINEL, SENTINEL_PORT, service=unquote(service), db=db)
 
 
 def _cluster(url: str, rest: str) -> BusAddress:
-    parts = _with_hosts(url, rest)
-    if parts.path not in {"", "/", "/0"}:
+    netloc, path = _with_hosts(url, rest)
+    if path not in {"", "/", "/0"}:
         raise ConfigError(f"bus URL {_shown(url)}: a cluster has no databases; use {FORMS}")
-    return _many(url, parts, Topology.CLUSTER, REDIS_PORT)
+    return _many(url, netloc, Topology.CLUSTER, REDIS_PORT)
 
 
 _PARSERS = {"": _single, "sentinel": _sentinel, "cluster": _cluster}
 
 
-def _with_hosts(url: str, rest: str) -> SplitResult:
-    parts = urlsplit(f"hosts://{rest}")
-    if url.startswith("unix") or parts.query or parts.fragment:
+def _with_hosts(url: str, rest: str) -> tuple[str, str]:
+    """Network location and path; urlsplit refuses a list of hosts with a bracketed one in it."""
+    netloc, slash, path = rest.partition("/")
+    if url.startswith("unix") or "?" in rest or "#" in rest:
         raise _refuse(url)
-    return parts
+    return netloc, slash + path
 
 
 def _many(
     url: str,
-    parts: SplitResult,
+    netloc: str,
     topology: Topology,
     port: int,
     *,
     service: str = "",
     db: str = "",
 ) -> BusAddress:
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    credentials, _, hosts = netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     return BusAddress(
         url=url,

@@ -221,10 +221,10 @@ async def test_a_cancellation_amid_writing_counts_what_is_there(backend: Backend
 
 
 async def test_an_ended_journal_is_kept_for_its_time(backend: Backend) -> None:
-    bus = await published(backend, journal_ttl_s=0.4)
+    bus = await published(backend, journal_ttl_s=1.5)
     await write(bus, "a", *STORY)
     assert len(await followed(bus)) == len(STORY)
-    await backend.pass_time(0.5)
+    await backend.pass_time(1.7)
     assert await bus.journal.read("r1") == []
     with pytest.raises(UnknownRequest):
         await followed(bus)
@@ -232,21 +232,21 @@ async def test_an_ended_journal_is_kept_for_its_time(backend: Backend) -> None:
 
 
 async def test_a_running_journal_is_kept_longer_with_every_entry(backend: Backend) -> None:
-    bus = await published(backend, running_ttl_s=1.5)
+    bus = await published(backend, running_ttl_s=3.0)
     for position in range(3):
-        await backend.pass_time(0.8)
+        await backend.pass_time(1.2)
         await write(bus, "a", tokens(position))
-    await backend.pass_time(1.6)
+    await backend.pass_time(3.2)
     with pytest.raises(UnknownRequest):
         await write(bus, "a", tokens(3))
 
 
 async def test_a_heartbeat_keeps_the_journal_of_a_long_first_pass(backend: Backend) -> None:
-    bus = await published(backend, running_ttl_s=1.5)
+    bus = await published(backend, running_ttl_s=3.0)
     delivery = await bus.jobs.take("a", timeout_s=1)
     assert delivery is not None
     for _ in range(3):
-        await backend.pass_time(0.8)
+        await backend.pass_time(1.2)
         await bus.jobs.renew("a", delivery)
     await write(bus, "a", started())
 
