@@ -207,7 +207,7 @@ async def test_a_cancellation_amid_writing_counts_what_is_there(backend: Backend
     async def write_until_fenced() -> None:
         for position in range(10_000):
             await write(drafter, "a", tokens(position))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.002)  # a round takes longer than that
 
     writing = asyncio.create_task(write_until_fenced())
     await asyncio.sleep(0.01)
