@@ -36,9 +36,7 @@ class Retrieval:
             store=store,
             embedder=embedder,
             spools=Spools(data_dir(settings), _spool_limits(settings)),
-            limits=Limits(
-                file_bytes=settings.ingest_file_mb * MIB, raised_by="HOLA_INGEST_FILE_MB"
-            ),
+            limits=_file_limits(settings),
             metrics=metrics,
         )
         self._ingesting = Ingesting(works, bus, _rules(settings))
