@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hola.errors import ArtifactInvalid, InvalidRequest
-from hola.models.family import Family
+from hola.models.family import HELDOUT_FOLDER, Family
 from hola.models.prompt import render_chat
 from hola.ports import Tokenizer
 from hola.types import ChatMessage
-
-HELDOUT_FOLDER = "heldout"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

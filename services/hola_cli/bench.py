@@ -284,8 +284,10 @@ def compression(what: CompressionOptions, family: FamilyOptions, json: JsonOptio
         tokens=what.tokens,
         seeds=what.seeds,
         seed=what.seed,
+        questions=what.questions,
         quick=what.quick,
         work=what.work,
+        picture=what.picture,
     )
     _show(registry.run("compression", options), json)
 

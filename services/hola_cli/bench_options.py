@@ -238,6 +238,12 @@ class CompressionOptions:
     tokens: Annotated[
         int, typer.Option("--tokens", metavar="N", min=256, help="Tokens measured per text.")
     ] = 6144
+    questions: Annotated[
+        int,
+        typer.Option(
+            "--questions", metavar="N", min=1, help="Held-out questions asked per step of ablation."
+        ),
+    ] = 160
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", min=1, help="Seeds, where training is involved.")
     ] = 1
@@ -246,5 +252,8 @@ class CompressionOptions:
     ] = False
     work: Annotated[
         str, typer.Option("--work", metavar="DIR", help="Keep artifacts, and go on from them.")
+    ] = ""
+    picture: Annotated[
+        str, typer.Option("--picture", metavar="FILE", help="Draw the front into a PNG.")
     ] = ""
     seed: SeedOption = 0

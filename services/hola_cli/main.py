@@ -24,6 +24,7 @@ from hola_cli import (
     dead_letters,
     doctor,
     embedder,
+    evaluate,
     gate,
     generate,
     health,
@@ -115,6 +116,7 @@ app.command("node")(serve.command)
 app.command("resume")(requests.resume)
 app.command("cancel")(requests.cancel)
 app.add_typer(dead_letters.app, name="dead-letters")
+models.app.command("evaluate")(evaluate.command)
 app.add_typer(models.app, name="models")
 app.command("compress")(compress.command)
 app.add_typer(embedder.app, name="embedder")

@@ -71,9 +71,13 @@ was {{ number(row.original_perplexity) }}</div>
 report.speed.prefill_tokens_per_s, report.speed.original_prefill_tokens_per_s) }}</td></tr>
 <tr><td>decode, tokens/s</td><td>{{ number(report.speed.original_decode_tokens_per_s) }}</td>
 <td>{{ number(report.speed.decode_tokens_per_s) }}</td><td>{{ ratio(
-report.speed.decode_tokens_per_s, report.speed.original_decode_tokens_per_s) }}</td></tr></table>
-{% if report.speed.resident_bytes %}<p>{{ mib(report.speed.resident_bytes) }} MiB held in memory
-while running.</p>{% endif %}{% endif %}
+report.speed.decode_tokens_per_s, report.speed.original_decode_tokens_per_s) }}</td></tr>
+{% if report.speed.peak_bytes %}<tr><td>peak memory of its process, MiB</td>
+<td>{{ mib(report.speed.original_peak_bytes) }}</td><td>{{ mib(report.speed.peak_bytes) }}</td>
+<td>{{ ratio(report.speed.peak_bytes, report.speed.original_peak_bytes) }}</td></tr>{% endif %}
+</table>
+{% if report.speed.resident_bytes %}<p>The weights take {{ mib(report.speed.resident_bytes) }} MiB
+in memory.</p>{% endif %}{% endif %}
 {% if report.passes %}<h2>Passes</h2>
 <table><tr><th>pass</th><th>seconds</th><th>KL after it</th><th>kept</th><th>note</th></tr>
 {% for row in report.passes %}<tr><td>{{ row.name }}</td><td>{{ number(row.seconds or none) }}</td>

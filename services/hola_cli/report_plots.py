@@ -164,5 +164,6 @@ def _draft(report: Report) -> Figure | None:
     right.bar_label(bars, fmt="%.3g", fontsize=8)
     right.margins(y=0.12)
     right.set_ylabel("tokens/s")
-    figure.suptitle(f"As a draft of {row.target}, {row.draft_tokens} tokens a block")
+    head = f", scoring {row.head_rows} tokens" if row.head_rows else ""
+    figure.suptitle(f"As a draft of {row.target}, {row.draft_tokens} tokens a block{head}")
     return figure

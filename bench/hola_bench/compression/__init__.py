@@ -23,6 +23,7 @@ class Options:
 
     `points` are bits per weight of the whole artifact. `quick` takes few tokens and steps: it
     shows that everything runs, its figures mean nothing. `work` keeps passes between runs.
+    `picture` is a PNG to draw the front into; "" draws none.
     """
 
     models_dir: str
@@ -33,10 +34,12 @@ class Options:
     parts: tuple[str, ...] = PARTS
     steps: int = 60
     tokens: int = 6144
+    questions: int = 160
     seeds: int = 1
     seed: int = 0
     quick: bool = False
     work: str = ""
+    picture: str = ""
 
 
 def parse_points(text: str) -> tuple[float, ...]:

@@ -50,11 +50,12 @@ def _fixed(quantize: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(suite: Suite, name: str, built: list[Any]) -> dict[str, Any]:
-    scores = []
+    scores, shares = [], []
     for one in built:
         engine = OnnxEngine(one.artifact)
         try:
             scores.append(suite.scorer.of_engine(name, engine, one.report.bytes))
+            shares.append(suite.accuracy(engine))
         finally:
             engine.close()
     speeds = [one.report.speed for one in built]
@@ -67,6 +68,7 @@ def _row(suite: Suite, name: str, built: list[Any]) -> dict[str, Any]:
         "kld_worst_seed": rounded(max(score.kld for score in scores)),
         "ppl": rounded(sum(q.perplexity for q in own) / count),
         "top1": rounded(sum(q.top1_agreement for q in own) / count),
+        "accuracy": rounded(sum(shares) / count),
         "decode_over_fp32": rounded(
             sum(s.decode_tokens_per_s / s.original_decode_tokens_per_s for s in speeds) / count
         ),

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from hola.compression.report import DraftRow
 from hola.engines.onnx import OnnxEngine
 from hola_bench.report import rounded
+from hola_compressor.passes.draft_job import HEADS
 from hola_compressor.passes.drafting import as_draft
+from hola_compressor.passes.heads import extra_bytes, frequent_tokens, trim_head
 from hola_compressor.passes.text import Row
 from hola_compressor.passes.verdict import artifact_bytes
 
@@ -36,7 +38,7 @@ def draft_for(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:
         rows = [_row(f"trained {trained.name}", size, as_draft(trained.path, target, "t", prompts))]
         candidates = list(CANDIDATES.items())[: 1 if suite.options.quick else None]
         for name, prune in candidates:
-            rows.append(_candidate(suite, name, prune, size, target, prompts))
+            rows += _candidate(suite, name, prune, size, target, prompts)
     finally:
         target.close()
     best = max(rows[1:], key=lambda row: row["tokens_per_s"])
@@ -53,10 +55,24 @@ def _candidate(
     size: int,
     target: OnnxEngine,
     prompts: list[Row],
-) -> dict[str, Any]:
-    built = suite.points.build(f"draft {name}", target_bytes=size, prune=prune)
-    row = as_draft(built.artifact, target, "target", prompts)
-    return _row(f"Lo-Bi {name}", built.report.bytes, row)
+) -> list[dict[str, Any]]:
+    """Rows with the whole output layer and with trimmed ones, none larger than `size`."""
+    vocabulary = target.info.vocab_size
+    counts = [int(share * vocabulary) for share in HEADS if share < 1]
+    spare = extra_bytes(max(counts))
+    job = suite.points.job(f"draft {name}", target_bytes=size - spare, prune=prune)
+    whole = job.built().artifact
+    rows = [_row(f"Lo-Bi {name}", artifact_bytes(whole), as_draft(whole, target, "t", prompts))]
+    text = (*job.text.measured, *job.text.trained)
+    for count in counts:
+        keep = frequent_tokens(text, count, target.info.eos_token_ids)
+        folder = job.work / f"head-{count}"
+        if not folder.is_dir():
+            folder.mkdir()
+            trim_head(whole, keep, folder)
+        row = as_draft(folder, target, "t", prompts)
+        rows.append(_row(f"Lo-Bi {name}, head {len(keep)}", artifact_bytes(folder), row))
+    return rows
 
 
 def _row(name: str, size: int, row: DraftRow) -> dict[str, Any]:

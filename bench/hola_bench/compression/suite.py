@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hola.compression.answering import accuracy
+from hola.compression.questions import read_questions
 from hola.engines.onnx import OnnxEngine
 from hola.models.family import Family
 from hola_bench.compression import Options
 from hola_bench.compression.ablation import ablation
 from hola_bench.compression.draft_for import draft_for
 from hola_bench.compression.peers import BUILDER, QUICK, builder_peers, ggml_peers
+from hola_bench.compression.picture import draw
 from hola_bench.compression.points import Points
 from hola_bench.compression.pruning import pruning
 from hola_bench.compression.scores import OTHER, OWN, Score, Scorer, on_front
@@ -24,7 +27,7 @@ from hola_compressor.passes.source import load_model, open_checkpoint
 Number = int | float
 REFERENCE = "llama.cpp Q4_K_M+imatrix"
 _WINDOW = 256
-_QUICK_TOKENS, _QUICK_STEPS = 512, 2
+_QUICK_TOKENS, _QUICK_STEPS, _QUICK_QUESTIONS = 512, 2, 8
 
 
 class Suite:
@@ -43,6 +46,9 @@ class Suite:
             other = Path(options.data).expanduser()
             texts[OTHER] = rows_of(other, self.checkpoint, tokens=tokens, window=_WINDOW)
         self.scorer = Scorer(self.original, texts, self.checkpoint.parameters)
+        self.questions = read_questions(
+            test, limit=_QUICK_QUESTIONS if options.quick else options.questions
+        )
         steps = _QUICK_STEPS if options.quick else options.steps
         self.points = Points(self.tier.path, work, self._base(calibration, steps), self.say)
 
@@ -57,6 +63,7 @@ class Suite:
                 "window": _WINDOW,
             },
             "quantize": {"refine": 0},
+            "tasks": {"questions": 0},
             "repair": {"steps": steps, "rows": 16},
             "recover": {"steps": steps},
         }
@@ -93,6 +100,10 @@ class Suite:
         finally:
             engine.close()
 
+    def accuracy(self, engine: OnnxEngine) -> float:
+        """Share of the test half's questions that an engine answers rightly."""
+        return accuracy(engine, self.checkpoint.tokenizer, self.tier.path, self.questions)
+
     def _pareto(self, headline: dict[str, Number], details: dict[str, Any]) -> None:
         quick = self.options.quick
         names = list(QUICK if quick else BUILDER)
@@ -118,6 +129,9 @@ class Suite:
             "peers_missing": missing,
             "llama_cpp_types": types,
         }
+        if self.options.picture:
+            title = f"{self.family.name}/{self.tier.name}, its own kind of text"
+            draw(details["lobi"], details["peers"], Path(self.options.picture), title)
         self._at_reference(llama, headline, details)
 
     def _ours(self) -> list[Score]:

@@ -11,8 +11,7 @@ import random
 from pathlib import Path
 
 from hola.errors import ArtifactInvalid
-from hola.models.family import Family
-from hola_bench.prompts import HELDOUT_FOLDER
+from hola.models.family import HELDOUT_FOLDER, Family
 from hola_compressor.passes.source import Checkpoint
 from hola_compressor.passes.text import Row, read_rows
 
@@ -26,7 +25,7 @@ def write_halves(family: Family, folder: Path, *, seed: int) -> tuple[Path, Path
     for file in files:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
             item = json.loads(line)
-            kept = {"prompt": item["prompt"], "reference": item["reference"]}
+            kept = {key: item[key] for key in ("prompt", "reference", "answer")}
             halves[number % 2].append(json.dumps(kept))
     paths = folder / "calibration.jsonl", folder / "test.jsonl"
     for path, lines in zip(paths, halves, strict=True):

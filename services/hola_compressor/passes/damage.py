@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hola.compression.plan import UNQUANTIZED, Quantize
+from hola.compression.plan import BITS, UNQUANTIZED, Quantize
 from hola_compressor.passes.codes import Scheme, encode
 from hola_compressor.passes.measure import Judge
 from hola_compressor.passes.text import Row, batches
@@ -128,7 +128,7 @@ def measured(model: nn.Module, unit: Unit, judge: Judge, weight: Tensor) -> floa
 def anchor(options: Quantize) -> Scheme:
     """The option that is measured: where the interesting budgets lie."""
     bits = [width for width in options.bits if width != UNQUANTIZED]
-    middle = min(bits, key=lambda width: abs(width - 3))
+    middle = min(bits, key=lambda width: abs(width - 3), default=max(BITS))
     return Scheme(bits=middle, block=options.blocks[0], symmetric=not options.asymmetric)
 
 

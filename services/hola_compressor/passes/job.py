@@ -14,7 +14,7 @@ from torch import nn
 
 from hola.compression.allocate import Choice, allocate, exchange_rate, smallest_bytes
 from hola.compression.plan import UNQUANTIZED, Objective, Plan
-from hola.compression.report import REPORT_FILE, PassRow, read_report, write_report
+from hola.compression.report import REPORT_FILE, PassRow, write_report
 from hola.engines.decoder_config import CONFIG_FILE
 from hola.errors import BudgetInfeasible, InvalidRequest
 from hola.models.checkpoint import convert_checkpoint
@@ -395,6 +395,6 @@ class Job:
             write_report(make_report(self, folder), folder / REPORT_FILE)
 
         artifact = self.kept.folder("artifact", make)
-        report = with_speed(read_report(artifact / REPORT_FILE), artifact, self.graph_folder)
+        report = with_speed(self, artifact)
         self.clock.finish()
         return Built(artifact=artifact, report=report)

@@ -14,13 +14,25 @@ import torch
 from torch import nn
 
 from hola.compression.plan import UNQUANTIZED
-from hola.compression.report import Exactness, PassRow, Point, Report, Speed, TensorRow
+from hola.compression.report import (
+    REPORT_FILE,
+    Exactness,
+    PassRow,
+    Point,
+    Report,
+    Speed,
+    TensorRow,
+    read_report,
+)
 from hola.engines.fingerprint import probe
 from hola.engines.onnx import OnnxEngine
 from hola.errors import BudgetInfeasible, EngineFailure
 from hola_compressor.passes.codes import Scheme
 from hola_compressor.passes.graph import DATA_FILE, GRAPH_FILE
 from hola_compressor.passes.measure import Judge, Logits, compare_runs
+from hola_compressor.passes.original import original_graph
+from hola_compressor.passes.peak import peak_bytes
+from hola_compressor.passes.tasks import task_rows
 from hola_compressor.passes.text import Row
 from hola_compressor.passes.units import Unit
 
@@ -53,6 +65,7 @@ def make_report(job: Job, folder: Path) -> Report:
         run = runner(engine)
         rows = first_tokens(job.text.measured, _JUDGED_TOKENS)
         tally = compare_runs(rows, reference(job.original), run)
+        tasks = task_rows(job, engine)
     finally:
         engine.close()
     rounded = job.judge.compare(job.coded_model(job.rounded)).kld_mean
@@ -73,6 +86,7 @@ def make_report(job: Job, folder: Path) -> Report:
         quality=(tally.quality("calibration"),),
         tensors=tensors,
         passes=(PassRow(name="quantize", seconds=0.0, kld_mean=rounded), repair),
+        tasks=tasks,
         exactness=exactness,
         pareto=pareto(job),
     )
@@ -102,8 +116,12 @@ def pareto(job: Job) -> tuple[Point, ...]:
     return tuple(found)
 
 
-def with_speed(report: Report, folder: Path, original: Path) -> Report:
-    """The report with tokens/s of the artifact and of the original's graph, runs interleaved."""
+def with_speed(job: Job, folder: Path) -> Report:
+    """The artifact's report with tokens/s of it and of the original's graph, runs interleaved.
+
+    And with the memory of both, each in a process of its own. Raises EngineFailure.
+    """
+    report, original = read_report(folder / REPORT_FILE), original_graph(job)
     engines = [OnnxEngine(path) for path in (folder, original)]
     try:
         times: list[list[tuple[float, float]]] = [[], []]
@@ -128,6 +146,8 @@ def with_speed(report: Report, folder: Path, original: Path) -> Report:
             original_prefill_tokens_per_s=old_prefill,
             original_decode_tokens_per_s=old_decode,
             resident_bytes=resident,
+            peak_bytes=peak_bytes(folder),
+            original_peak_bytes=peak_bytes(original),
         ),
     )
 

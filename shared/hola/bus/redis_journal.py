@@ -97,8 +97,12 @@ class RedisJournal:
 
         Raises UnknownRequest, and BusUnavailable also when a writer was faster MAX_RACES times.
         """
+        ids: list[str] = []
+        entries: list[JournalEntry] = []
         for _ in range(MAX_RACES):
-            ids, entries = await self._load(request_id)
+            # Only what is new: reading everything again would lose every race in a long journal.
+            more_ids, more = await self._load(request_id, after=ids[-1] if ids else "")
+            ids, entries = ids + more_ids, entries + more
             if entries and is_terminal(entries[-1]):
                 return False
             known = Known(ids[-1] if ids else START_ID)
@@ -194,11 +198,14 @@ class RedisJournal:
             raise rules.journal_full(limits.journal_limit)
         self._known.advance(request_id, position, entry)
 
-    async def _load(self, request_id: str) -> tuple[list[str], list[JournalEntry]]:
+    async def _load(
+        self, request_id: str, *, after: str = ""
+    ) -> tuple[list[str], list[JournalEntry]]:
+        """Ids and entries behind the one with the id `after`, from the start without one."""
         key = self._link.keys.journal(request_id)
         ids: list[str] = []
         entries: list[JournalEntry] = []
-        start = "-"
+        start = f"({after}" if after else "-"
         while True:
             chunk = await self._link.entries(key, start, "+", READ_CHUNK)
             ids += [raw_id.decode() for raw_id, _ in chunk]

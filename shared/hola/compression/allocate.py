@@ -46,6 +46,9 @@ def allocate(table: Table, budget_bytes: int, *, ms_weight: float = 0.0) -> Allo
             smallest_bytes=smallest,
         )
     useful = {name: _undominated(choices, ms_weight) for name, choices in table.items()}
+    best = {name: choices[-1] for name, choices in useful.items()}
+    if sum(choice.bytes for choice in best.values()) <= budget_bytes:
+        return best
     taken = _solve(useful, budget_bytes, ms_weight)
     return {name: choices[taken[name]] for name, choices in useful.items()}
 

@@ -116,13 +116,20 @@ class Repair:
 
     `rate` is the largest change per step: of a scale as a share of it, of a code in codes times
     10. Training the codes takes 16 bytes of memory per parameter, the scales alone 1 to 2; the
-    codes are left alone by default, since training them has not paid (docs/LOBI.md).
+    codes are left alone by default, since training them has not paid (docs/COMPRESSION.md).
     """
 
     steps: int = 60
     rate: float = 1e-3
     rows: int = 16
     codes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tasks:
+    """How many of a family's held-out questions, of each file, the report asks; 0 asks none."""
+
+    questions: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +154,7 @@ class Plan:
     recover: Recover = field(default_factory=Recover)
     quantize: Quantize = field(default_factory=Quantize)
     repair: Repair = field(default_factory=Repair)
+    tasks: Tasks = field(default_factory=Tasks)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -176,6 +184,7 @@ _SECTIONS: dict[str, type] = {
     "recover": Recover,
     "quantize": Quantize,
     "repair": Repair,
+    "tasks": Tasks,
 }
 _SPELLED = {"target-size": "target_bytes", "target_size": "target_bytes", "bits": "bits_per_weight"}
 
@@ -330,6 +339,7 @@ def _check(plan: Plan) -> None:
         ("repair.steps", plan.repair.steps, 0, 10**6),
         ("repair.rate", plan.repair.rate, 1e-8, 1.0),
         ("repair.rows", plan.repair.rows, 1, 4096),
+        ("tasks.questions", plan.tasks.questions, 0, 10**6),
     ]
     for name, value, low, high in ranges:
         if value is not None and not low <= value <= high:

@@ -90,13 +90,19 @@ class Exactness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Tokens/s, median of interleaved runs, and bytes held in memory while running."""
+    """Tokens/s, median of interleaved runs, and memory while running, bytes.
+
+    `resident_bytes` are the weights as the kernels hold them; `peak_bytes` is the most that a
+    process of its own had resident while it loaded the model and decoded, runtime included.
+    """
 
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
     original_prefill_tokens_per_s: float
     original_decode_tokens_per_s: float
     resident_bytes: int = 0
+    peak_bytes: int = 0
+    original_peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +118,17 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftRow:
-    """The artifact as a draft of a target: accepted share and tokens/s over plain decoding."""
+    """The artifact as a draft of a target: accepted share and tokens/s over plain decoding.
+
+    `head_rows` is how many tokens its output layer scores; 0: all.
+    """
 
     target: str
     acceptance: float
     tokens_per_s: float
     plain_tokens_per_s: float
     draft_tokens: int
+    head_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

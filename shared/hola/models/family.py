@@ -22,6 +22,8 @@ from hola.models.manifest import (
     Tier,
 )
 
+HELDOUT_FOLDER = "heldout"  # questions that none of the tiers was trained on, one .jsonl per task
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:

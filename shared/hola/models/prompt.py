@@ -53,19 +53,22 @@ def render_chat(family: Family, messages: Sequence[ChatMessage]) -> str:
         raise ArtifactInvalid(f"the chat template of {family.name} failed: {error}") from error
 
 
-def render_turns(path: Path, turns: Sequence[tuple[str, str]]) -> str:
-    """Text of a whole conversation of (role, content) with the template of a model directory.
+def render_turns(
+    path: Path, turns: Sequence[tuple[str, str]], *, answer_begins: bool = False
+) -> str:
+    """Text of a conversation of (role, content) with the template of a model directory.
 
-    As a model sees it in training: the last answer included and ended. A directory without a
-    template gets the contents one after another, lines apart. Raises ArtifactInvalid.
+    As a model sees it in training, the last turn included and ended; with `answer_begins` it goes
+    on to where the assistant's answer begins. A directory without a template gets the contents one
+    after another, lines apart. Raises ArtifactInvalid.
     """
     config = _tokenizer_config(path)
     if not config.get("chat_template") and not (path / _TEMPLATE_FILE).is_file():
-        return "\n".join(content for _, content in turns)
+        return "\n".join([*(content for _, content in turns), *([""] if answer_begins else [])])
     template, specials = _load(path)
     messages = [{"role": role, "content": content} for role, content in turns]
     try:
-        return template.render(messages=messages, add_generation_prompt=False, **specials)
+        return template.render(messages=messages, add_generation_prompt=answer_begins, **specials)
     except Exception as error:  # a template is foreign code and may raise anything
         raise ArtifactInvalid(f"the chat template of {path.name} failed: {error}") from error
 

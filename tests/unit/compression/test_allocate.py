@@ -62,3 +62,11 @@ def test_a_budget_below_the_smallest_names_it():
         allocate(choices, smallest - 1)
     assert caught.value.details["smallest_bytes"] == str(smallest)
     assert sum(choice.bytes for choice in allocate(choices, smallest).values()) == smallest
+
+
+def test_without_a_limit_everything_takes_its_best():
+    choices = table(random.Random(3), tensors=12, options=6)
+    found = allocate(choices, 2**62)
+    assert {name: choice.damage for name, choice in found.items()} == {
+        name: min(choice.damage for choice in row) for name, row in choices.items()
+    }
