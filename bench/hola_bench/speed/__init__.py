@@ -23,7 +23,7 @@ from hola_bench.processes import environment, free_port, service, wait_for_port
 from hola_bench.prompts import Prompt, heldout
 from hola_bench.report import Report, rounded, spread, usable_cores
 from hola_bench.rig import open_rig
-from hola_bench.speed import draft_step, ladders, overhead, wire
+from hola_bench.speed import draft_step, echo, ladders, overhead, wire
 from hola_bench.speed.scale import scale_models
 
 TASK = "word_problems"
@@ -121,14 +121,19 @@ class _bar:
 
 async def _protocol(models: Models, cases: Sequence[Case], options: Options) -> dict[str, Any]:
     """Overhead and bytes against a verifier in a process of its own, and the draft step."""
-    port = free_port()
+    port, echo_port = free_port(), free_port()
     environ = environment(models, listen=f"127.0.0.1:{port}", threads=_threads(options))
     full = (LOOKUP, *models.draft_names)
     plan = Plan(name=ladder_name(full), ladder=full)
-    async with service("hola_verifier", environ) as process:
+    bare = environment(models) | {echo.PORT: str(echo_port)}
+    async with (
+        service("hola_verifier", environ) as process,
+        service("hola_bench.speed.echo", bare) as echoing,
+    ):
         await wait_for_port(process, port)
+        await wait_for_port(echoing, echo_port)
         async with open_rig(models, threads=_threads(options)) as rig:
-            rounds = await overhead.measure(rig, port, rounds=options.rounds)
+            rounds = await overhead.measure(rig, port, echo_port, rounds=options.rounds)
             bytes_ = await wire.measure(rig, port, plan, cases)
             steps = [
                 draft_step.measure(name, engine, steps=options.steps)

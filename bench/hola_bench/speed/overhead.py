@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,39 @@ from hola.rpc.verifier_pool import VerifierPool
 from hola.types import CancelSession, DraftBlock, Open, SamplingParams, Verdict
 from hola_bench.report import rounded
 from hola_bench.rig import Rig
+from hola_bench.speed.echo import round_trips
 
 BLOCK_LENGTHS = (0, 4, 8)
 HEADLINE_LENGTH = 4
 WARM_UP_ROUNDS = 20
+BYTES_A_ROUND = 140  # of a block or a verdict with its headers, as `wire` counts them
 NS_PER_MS = 1e6
 
 
-async def measure(rig: Rig, port: int, *, rounds: int) -> list[dict[str, Any]]:
-    """Per block length: milliseconds beyond the engine and its queue, median and tail."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Nanoseconds of one round trip: the engine's own, and all else but its queue."""
+
+    compute_ns: int
+    rest_ns: int
+
+
+async def measure(rig: Rig, port: int, echo_port: int, *, rounds: int) -> list[dict[str, Any]]:
+    """Per block length: milliseconds beyond the engine and its queue, median and tail.
+
+    Beside them the median of a bare echo whose server waits as long as the engine computed: what
+    the machine, asyncio and gRPC cost without HOLA.
+    """
     verifier = VerifierPool(f"127.0.0.1:{port}", Settings())
     try:
         found = []
         for length in BLOCK_LENGTHS:
-            rest_ns = await _rounds(rig, verifier, length, rounds)
+            taken = await _rounds(rig, verifier, length, rounds)
+            compute_ns = int(np.median([each.compute_ns for each in taken]))
+            echo_ns = await round_trips(
+                echo_port, rounds=rounds, wait_ns=compute_ns, payload=bytes(BYTES_A_ROUND)
+            )
+            rest_ns = [each.rest_ns for each in taken]
             p50, p90, p99 = np.percentile(rest_ns, [50, 90, 99]) / NS_PER_MS
             found.append(
                 {
@@ -37,6 +57,7 @@ async def measure(rig: Rig, port: int, *, rounds: int) -> list[dict[str, Any]]:
                     "p50_ms": rounded(p50),
                     "p90_ms": rounded(p90),
                     "p99_ms": rounded(p99),
+                    "bare_echo_p50_ms": rounded(float(np.median(echo_ns)) / NS_PER_MS),
                 }
             )
         return found
@@ -44,28 +65,28 @@ async def measure(rig: Rig, port: int, *, rounds: int) -> list[dict[str, Any]]:
         await verifier.close()
 
 
-async def _rounds(rig: Rig, verifier: VerifierPool, length: int, rounds: int) -> Sequence[int]:
-    """Nanoseconds of each round; sessions are opened anew when their text has ended."""
-    rest_ns: list[int] = []
-    while len(rest_ns) < rounds + WARM_UP_ROUNDS:
+async def _rounds(rig: Rig, verifier: VerifierPool, length: int, rounds: int) -> Sequence[Round]:
+    """Each round's times; sessions are opened anew when their text has ended."""
+    taken: list[Round] = []
+    while len(taken) < rounds + WARM_UP_ROUNDS:
         link = await verifier.connect()
         try:
-            await link.send(_open(rig, f"overhead-{length}-{len(rest_ns)}"))
+            await link.send(_open(rig, f"overhead-{length}-{len(taken)}"))
             await link.receive()
-            await _session(rig, link, length, rounds + WARM_UP_ROUNDS, rest_ns)
+            await _session(rig, link, length, rounds + WARM_UP_ROUNDS, taken)
             await link.send(CancelSession())
         finally:
             await link.close()
-    return rest_ns[WARM_UP_ROUNDS:]
+    return taken[WARM_UP_ROUNDS:]
 
 
 async def _session(
-    rig: Rig, link: VerifierLink, length: int, rounds: int, rest_ns: list[int]
+    rig: Rig, link: VerifierLink, length: int, rounds: int, taken: list[Round]
 ) -> None:
     room = rig.engines.target.info.context_length // 2
     number = position = 0
     finished = False
-    while not finished and position < room and len(rest_ns) < rounds:
+    while not finished and position < room and len(taken) < rounds:
         number += 1
         block = DraftBlock(round=number, base_position=position, tokens=(number % 16,) * length)
         began_ns = time.perf_counter_ns()
@@ -74,7 +95,8 @@ async def _session(
         took_ns = time.perf_counter_ns() - began_ns
         if not isinstance(verdict, Verdict):
             raise ProtocolViolation(f"{type(verdict).__name__} answers a block")
-        rest_ns.append(took_ns - verdict.compute_ns - verdict.queue_ns)
+        rest_ns = took_ns - verdict.compute_ns - verdict.queue_ns
+        taken.append(Round(compute_ns=verdict.compute_ns, rest_ns=rest_ns))
         position += verdict.accepted + (verdict.token is not None)
         finished = verdict.finished
 
