@@ -54,14 +54,14 @@ BUDGET_TOKENS = 96
 # Above it the target is not asked: what it could say would hardly change the decision.
 SURE_GAIN = 0.85
 # Facts that are asked, spread over the half that the gate was not fitted on.
-ASKED = 120
+ASKED = 240
 # Above the usual one: a reader as small as this is misled by facts about others.
 MIN_SCORE = 0.03
 NEVER, PAPER, ADAPTIVE = "never", "paper's code (20 words, no digit)", "adaptive"
 _EXTRA_RATE = 0.05
 _PAPER_WORDS = 20
 # Fitted facts by which the share of unknown ones is told.
-_UNKNOWN_SAMPLE = 60
+_UNKNOWN_SAMPLE = 240
 Progress = Callable[[int], None]
 
 
