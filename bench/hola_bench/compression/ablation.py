@@ -33,9 +33,7 @@ def ablation(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:
     rows = [_row(suite, "round to nearest", [first])]
     for name, changes in steps:
         trains = changes.get("repair", {}).get("steps") != 0
-        seeds = range(
-            suite.options.seed, suite.options.seed + (suite.options.seeds if trains else 1)
-        )
+        seeds = suite.seeds if trains else suite.seeds[:1]
         built = [
             suite.points.build(f"{name} {seed}", target_bytes=size, **{**changes, "seed": seed})
             for seed in seeds

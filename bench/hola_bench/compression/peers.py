@@ -1,11 +1,13 @@
-"""What others make of the same checkpoint: onnxruntime's quantizers and llama.cpp's."""
+"""What others make of the same checkpoint: onnxruntime's quantizers, GPTQModel, llama.cpp's."""
 
 from __future__ import annotations
 
 import copy
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from hola.engines.onnx import OnnxEngine
 from hola_bench.compression.ggml import RECIPES, Ggml, find_library
 from hola_bench.compression.scores import Score, Scorer
+from hola_compressor.passes.text import Row
 from hola_compressor.passes.units import parameter
 from hola_compressor.passes.verdict import artifact_bytes
 
@@ -27,6 +30,10 @@ BUILDER: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ORT int8 b32": ("int8", ("block_size=32",)),
 }
 QUICK = ("ORT int4 rtn b32",)
+# Names a Python that has GPTQModel; bench/peers/gptq.sh makes one.
+GPTQ_PYTHON = "GPTQMODEL_PYTHON"
+GPTQ: Mapping[str, int] = {"GPTQ int4 b32": 32, "GPTQ int4 b128": 128}
+_GPTQ_SCRIPT = Path(__file__).parents[2] / "peers" / "gptq.py"
 
 
 def builder_peers(
@@ -41,13 +48,43 @@ def builder_peers(
         reason = _build(source, folder, precision, options) if not folder.is_dir() else ""
         if reason:
             missing[name] = reason
-            continue
-        engine = OnnxEngine(folder)
-        try:
-            found.append(scorer.of_engine(name, engine, artifact_bytes(folder)))
-        finally:
-            engine.close()
+        else:
+            found.append(_scored(name, folder, scorer))
     return found, missing
+
+
+def gptq_peers(
+    source: Path, work: Path, rows: Sequence[Row], scorer: Scorer, say: Callable[[str], None]
+) -> tuple[list[Score], dict[str, str]]:
+    """GPTQModel's checkpoints, made on `rows`, through the builder; and why some are missing."""
+    python = os.environ.get(GPTQ_PYTHON, "")
+    if not Path(python).is_file():
+        return [], dict.fromkeys(GPTQ, "no GPTQModel; see bench/peers/gptq.sh")
+    text = work / "gptq-rows.json"
+    text.write_text(json.dumps(list(rows)), encoding="utf-8")
+    found, missing = [], {}
+    for name, block in GPTQ.items():
+        say(f"peer {name}")
+        folder = work / name.replace(" ", "-")
+        checkpoint = folder.with_name(f"{folder.name}-checkpoint")
+        reason = ""
+        if not folder.is_dir():
+            command = [python, str(_GPTQ_SCRIPT), str(source), str(text), str(checkpoint)]
+            reason = _failure([*command, str(block)])
+            reason = reason or _build(checkpoint, folder, "int4", ())
+        if reason:
+            missing[name] = reason
+        else:
+            found.append(_scored(name, folder, scorer))
+    return found, missing
+
+
+def _scored(name: str, folder: Path, scorer: Scorer) -> Score:
+    engine = OnnxEngine(folder)
+    try:
+        return scorer.of_engine(name, engine, artifact_bytes(folder))
+    finally:
+        engine.close()
 
 
 def ggml_peers(
@@ -83,11 +120,16 @@ def ggml_peers(
 
 
 def _build(source: Path, folder: Path, precision: str, options: tuple[str, ...]) -> str:
-    """Run the builder; its last line where it fails."""
+    """Run the builder; the reason where it fails."""
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(source)]
     command += ["-o", str(folder), "-p", precision, "-e", "cpu", "-c", str(folder) + "-cache"]
     shared = ("shared_embeddings=true",) if precision == "int4" else ()
     command += ["--extra_options", "accuracy_level=4", *options, *shared]
+    return _failure(command)
+
+
+def _failure(command: Sequence[str]) -> str:
+    """Run a command; its last line where it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]

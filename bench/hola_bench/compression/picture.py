@@ -13,6 +13,7 @@ _FAMILIES = (
     ("llama.cpp", "+imatrix", "llama.cpp with imatrix", "#22aa77", "s"),
     ("llama.cpp", "", "llama.cpp", "#88ccaa", "s"),
     ("ORT", "", "onnxruntime's quantizers", "#dd7733", "^"),
+    ("GPTQ", "", "GPTQModel", "#aa55aa", "v"),
 )
 _LOBI = "#3366aa"
 _SIZE, _DPI = (8.5, 5.2), 110

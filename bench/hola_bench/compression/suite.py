@@ -15,7 +15,13 @@ from hola.models.family import Family
 from hola_bench.compression import Options
 from hola_bench.compression.ablation import ablation
 from hola_bench.compression.draft_for import draft_for
-from hola_bench.compression.peers import BUILDER, QUICK, builder_peers, ggml_peers
+from hola_bench.compression.peers import (
+    BUILDER,
+    QUICK,
+    builder_peers,
+    ggml_peers,
+    gptq_peers,
+)
 from hola_bench.compression.picture import draw
 from hola_bench.compression.points import Points
 from hola_bench.compression.pruning import pruning
@@ -27,6 +33,7 @@ from hola_compressor.passes.source import load_model, open_checkpoint
 Number = int | float
 REFERENCE = "llama.cpp Q4_K_M+imatrix"
 _WINDOW = 256
+_RECOVER = 5  # steps of recovery for each of repair, as by default
 _QUICK_TOKENS, _QUICK_STEPS, _QUICK_QUESTIONS = 512, 2, 8
 
 
@@ -35,6 +42,7 @@ class Suite:
 
     def __init__(self, options: Options, family: Family, work: Path) -> None:
         self.options, self.family, self.work = options, family, work
+        self.seeds = range(options.seed, options.seed + options.seeds)
         tiers = {tier.name: tier for tier in (*family.ladder, family.target)}
         self.tier = tiers[options.tier or family.target.name]
         self.checkpoint = open_checkpoint(self.tier.path)
@@ -65,7 +73,7 @@ class Suite:
             "quantize": {"refine": 0},
             "tasks": {"questions": 0},
             "repair": {"steps": steps, "rows": 16},
-            "recover": {"steps": steps},
+            "recover": {"steps": _RECOVER * steps},
         }
 
     def say(self, text: str) -> None:
@@ -118,7 +126,12 @@ class Suite:
             for layer in unit.layers
         }
         llama, types = ggml_peers(self.original, squares, self.scorer, self.say)
-        everybody = [*peers, *llama]
+        rows = self.points.job("first", bits=6.0).text
+        gptq, no_gptq = gptq_peers(
+            self.tier.path, self.work, (*rows.measured, *rows.trained), self.scorer, self.say
+        )
+        missing |= no_gptq
+        everybody = [*peers, *gptq, *llama]
         won = [score for score in ours if on_front(score, everybody)]
         contested = [s for s in ours if any(p.bytes <= s.bytes * 1.005 for p in everybody)]
         headline |= {"pareto_points_won": len(won), "pareto_points": len(ours)}
@@ -149,7 +162,7 @@ class Suite:
         (reference,) = found
         runs = [
             self.score(f"at Q4_K_M seed {seed}", target_bytes=reference.bytes, seed=seed)
-            for seed in range(self.options.seed, self.options.seed + self.options.seeds)
+            for seed in self.seeds
         ]
         gap = sum(score.gap for score in runs) / len(runs)
         kld = sum(score.kld for score in runs) / len(runs)

@@ -81,3 +81,28 @@ def test_points_that_are_none(text):
 def test_parts_that_are_none(text):
     with pytest.raises(InvalidRequest):
         parse_parts(text)
+
+
+def test_without_gptqmodel_its_rows_are_named_as_missing(monkeypatch, tmp_path):
+    peers = pytest.importorskip("hola_bench.compression.peers")
+    monkeypatch.delenv(peers.GPTQ_PYTHON, raising=False)
+    found, missing = peers.gptq_peers(tmp_path, tmp_path, [], None, print)
+    assert found == []
+    assert missing.keys() == peers.GPTQ.keys()
+    assert all("gptq.sh" in reason for reason in missing.values())
+
+
+def test_a_picture_shows_rows_of_every_kind(tmp_path):
+    pytest.importorskip("matplotlib")
+    from hola_bench.compression.picture import draw
+
+    names = ("ORT int4 rtn b32", "GPTQ int4 b32", "llama.cpp Q4_K_M", "llama.cpp Q4_K_M+imatrix")
+    rows = [{"artifact": name, "bpw": 4 + at, "own_kld": 0.1} for at, name in enumerate(names)]
+    lobi = [{"artifact": "Lo-Bi 4 bpw", "bpw": 4.0, "own_kld": 0.05}]
+    for name in ("one", "two"):
+        draw(lobi, rows, tmp_path / f"{name}.png", "t")
+    drawn = (tmp_path / "one.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    assert drawn == (tmp_path / "two.png").read_bytes()
+    with pytest.raises(InvalidRequest, match="cannot be written"):
+        draw(lobi, rows, tmp_path / "no" / "where.png", "t")
