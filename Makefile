@@ -11,6 +11,8 @@ DEMO_VENV ?= .venv-demo
 # Set to https://download.pytorch.org/whl/cpu where plain `pip install torch` would bring CUDA packages.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# Processes that share the tests out, file by file; a test's own processes come on top.
+WORKERS ?= 2
 DEMO_PROMPT ?= Question: Anna has 6 boxes with 7 shells each. Anna finds 15 more. Anna gives 7 shells to Tom. \
   How many shells does Anna have now?
 
@@ -134,7 +136,7 @@ test-e2e: $(VENV)/.test redis-server  ## whole processes and installs
 	@$(BIN)/pytest -q -m "$(DEFAULT_MARKS)" tests/e2e $(PYTEST_ARGS)
 
 test: setup-test  ## install what tests need and run them all
-	@$(BIN)/pytest -ra --durations=10 --require-all -m "$(DEFAULT_MARKS)" $(PYTEST_ARGS)
+	@$(BIN)/pytest -ra --durations=10 --require-all -n $(WORKERS) --dist loadfile -m "$(DEFAULT_MARKS)" $(PYTEST_ARGS)
 
 test-slow: setup-test  ## only the tests marked slow
 	@$(BIN)/pytest -ra --require-all -m slow $(PYTEST_ARGS)

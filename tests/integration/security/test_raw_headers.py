@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def header(name: bytes, value: bytes) -> bytes:
         b"Bearer a\r\nx: y",
         bytes(range(1, 100)),
     ],
+    ids=itertools.count(),
 )
 async def test_bytes_that_no_grpc_client_sends(
     tmp_path: Path, value: bytes, caplog: pytest.LogCaptureFixture

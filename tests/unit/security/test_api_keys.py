@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 
 import pytest
@@ -41,6 +42,7 @@ def test_the_line_does_not_hold_the_key():
         "",
         "hola_00000000_" + "A" * 43,
     ],
+    ids=itertools.count(),
 )
 def test_nothing_else_opens(text):
     assert caller_of_key(text, parse_keys(FILE, "f")) is None
@@ -67,6 +69,7 @@ def test_one_changed_character_is_enough_to_be_refused(place):
         "\x00",
         "é",
     ],
+    ids=itertools.count(),
 )
 def test_a_wrong_line_is_named_and_not_shown(line):
     with pytest.raises(ConfigError, match="HOLA_API_KEYS=f line 2") as raised:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from hola.security.api_keys import new_key
@@ -30,6 +32,7 @@ PRIVATE = "MIGHAgEAMBMGByqGSM49"
         (PEM.replace("PRIVATE", "EC PRIVATE"), PRIVATE),
         (PEM.partition("-----END")[0], PRIVATE),
     ],
+    ids=itertools.count(),
 )
 def test_a_secret_inside_a_text_is_blanked(text, secret):
     assert secret not in clean_text(text)

@@ -171,7 +171,9 @@ def test_forged_tokens(name):
 
 
 @pytest.mark.parametrize(
-    "secret", [KEY.as_pem(private=False), key_set(KEY), KEY.as_bytes("DER", private=False)]
+    "secret",
+    [KEY.as_pem(private=False), key_set(KEY), KEY.as_bytes("DER", private=False)],
+    ids=["pem", "key set", "der"],
 )
 @pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512"])
 def test_a_public_key_is_no_shared_secret(secret, digest):
