@@ -21,6 +21,7 @@ from hola.retrieval.gate.head import OutputHead, load_head
 from hola.retrieval.gate.held import held_signals
 from hola.retrieval.gate.model import Gate, Judgement
 from hola.retrieval.gate.place import gate_in_force
+from hola.retrieval.gate.policy import SURE_GAIN
 from hola.retrieval.gate.search_shape import search_signals
 from hola.retrieval.types import Passage
 from hola.telemetry import get_logger
@@ -113,7 +114,9 @@ class Judge:
                 signals = signals | draft.signals
                 if "h" in gate.needs():
                     signals |= held_signals(question, text, found)
-                signals |= await self._checked(reader, gate, tokens, draft, tenant, notes)
+                judged = await asyncio.to_thread(_judged, gate, question, answer, signals)
+                if not _is_sure(judged[1]):
+                    signals |= await self._checked(reader, gate, tokens, draft, tenant, notes)
         speed = await self.prefill_ms_per_token()
         signals, judgement = await asyncio.to_thread(_judged, gate, question, answer, signals)
         return Verdict(
@@ -260,6 +263,11 @@ class Judge:
         """Nobody was there: not every question must wait to find that out."""
         if isinstance(error, VerifierUnavailable | TimeoutError):
             self._ask_again_at = self._clock() + LEFT_ALONE_S
+
+
+def _is_sure(judgement: Judgement) -> bool:
+    """Whether retrieval is decided, whatever the target would say of the draft."""
+    return any(estimate.gain > SURE_GAIN for estimate in judgement.estimates.values())
 
 
 def _judged(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +28,7 @@ from hola.retrieval.gate.draft import check_answer, draft_answer
 from hola.retrieval.gate.held import held_signals
 from hola.retrieval.gate.model import Gate
 from hola.retrieval.gate.place import GATE_FILE
-from hola.retrieval.gate.policy import Depth
+from hola.retrieval.gate.policy import SURE_GAIN, Costs, Depth, Estimate, decide
 from hola.retrieval.gate.question import question_signals
 from hola.retrieval.retriever import Retriever
 from hola.retrieval.sqlite_store import SqliteStore
@@ -51,17 +51,13 @@ CANDIDATES = 5
 MAX_ANSWER_TOKENS = 32
 # What adaptive retrieval may put into the prompt, about two people's facts.
 BUDGET_TOKENS = 96
-# Above it the target is not asked: what it could say would hardly change the decision.
-SURE_GAIN = 0.85
 # Facts that are asked, spread over the half that the gate was not fitted on.
 ASKED = 240
 # Above the usual one: a reader as small as this is misled by facts about others.
 MIN_SCORE = 0.03
 NEVER, PAPER, ADAPTIVE = "never", "paper's code (20 words, no digit)", "adaptive"
-_EXTRA_RATE = 0.05
 _PAPER_WORDS = 20
-# Fitted facts by which the share of unknown ones is told.
-_UNKNOWN_SAMPLE = 240
+_SPEED_TOKENS, _SPEED_RUNS = 96, 5
 Progress = Callable[[int], None]
 
 
@@ -86,7 +82,7 @@ class Asker:
     gate: Gate
     store: SqliteStore
     retriever: Retriever
-    threshold: float = 0.0
+    prefill_ms_per_token: float = 0.0
     options: SelectOptions = field(
         default_factory=lambda: SelectOptions(min_score=MIN_SCORE, frame=lambda passage: "")
     )
@@ -108,15 +104,13 @@ class Asker:
         return await self.always(fact, KS[0])
 
     async def adaptive(self, fact: Fact) -> Outcome:
-        """A lexical look, the gate's word on whether, sentences within a budget where it says yes.
+        """A lexical look, sentences within a budget, and the gate's word on whether they go along.
 
-        The target's check is asked for only where the drafter's answer, held against what the look
-        found, leaves it open.
+        The decision is the product's own, at its default worth of an answer. The target's check is
+        asked for only where the drafter's answer, held against what the look found, leaves it open.
         """
         began = perf_counter()
         found = await self.store.search(TENANT, NAME, Query(text=fact.question, k=CANDIDATES))
-        if self.gain(fact, found) <= self.threshold:
-            return self._answer(fact, [], began)
         context = select_context(
             fact.question,
             found,
@@ -124,25 +118,39 @@ class Asker:
             budget_tokens=BUDGET_TOKENS,
             options=self.options,
         )
-        return self._answer(fact, [kept.text for kept in context.passages], began)
+        texts = [kept.text for kept in context.passages]
+        costs = Costs(
+            prefill_ms_per_token=self.prefill_ms_per_token,
+            light_tokens=sum(map(self._count, texts)),
+            deep_tokens=0,
+        )
+        if decide(self.estimates(fact, found), costs).depth is Depth.NONE:
+            texts = []
+        return self._answer(fact, texts, began)
 
-    def gain(self, fact: Fact, found: Sequence[Passage]) -> float:
+    def estimates(self, fact: Fact, found: Sequence[Passage]) -> Mapping[Depth, Estimate]:
         """What the gate expects of putting passages into the prompt."""
         prompt = self._prompt(fact.question)
         draft = draft_answer(self.drafter, prompt)
         answer = self.tokenizer.decode(draft.tokens)
         signals = question_signals(fact.question, self.gate.words) | draft.signals
         signals |= held_signals(fact.question, answer, found)
-        gain = self.gate.judge(signals).estimates[Depth.LIGHT].gain
-        if gain > SURE_GAIN:
-            return gain
+        estimates = self.gate.judge(signals).estimates
+        if estimates[Depth.LIGHT].gain > SURE_GAIN:
+            return estimates
         signals |= check_answer(self.target, prompt, draft.tokens)
-        return self.gate.judge(signals).estimates[Depth.LIGHT].gain
+        return self.gate.judge(signals).estimates
 
-    async def look(self, fact: Fact) -> float:
-        """The gate's word on a fact, as `adaptive` comes to it."""
-        query = Query(text=fact.question, k=CANDIDATES)
-        return self.gain(fact, await self.store.search(TENANT, NAME, query))
+    def measure_prefill(self) -> None:
+        """Set the target's prefill speed, as a verifier measures its own."""
+        tokens = [1 + at % (self.target.info.vocab_size - 1) for at in range(_SPEED_TOKENS)]
+        taken = []
+        for _ in range(_SPEED_RUNS):
+            with closing(self.target.open(_SPEED_TOKENS)) as session:
+                began = perf_counter()
+                session.prefill(tokens)
+                taken.append(perf_counter() - began)
+        self.prefill_ms_per_token = float(np.median(taken)) * 1e3 / _SPEED_TOKENS
 
     async def _search(self, fact: Fact, k: int) -> tuple[Passage, ...]:
         """As `hola search` does: hybrid where there is an embedder."""
@@ -172,9 +180,8 @@ def measure_asking(
 ) -> tuple[dict[str, Number], dict[str, Any]]:
     """Ask facts of every second person in every way, one way after the other for each fact.
 
-    The gate that comes with the family was fitted on the other people's. Its threshold is the one
-    at which it retrieves for five points more than the target does not know, as the fitted half
-    has it. Raises what opening the embedder or a tier raises; nothing where there is no gate.
+    The gate that comes with the family was fitted on the other people's. Raises what opening the
+    embedder or a tier raises; nothing where there is no gate.
     """
     if not (family.path / GATE_FILE).is_file():
         return {}, {"demo_asking": "the family has no gate"}
@@ -183,21 +190,14 @@ def measure_asking(
 
 def asked_of(facts: Sequence[Fact]) -> list[Fact]:
     """The facts that are asked: at most ASKED, of people the gate was not fitted on."""
-    _, others = halves(facts)
-    return others[:: max(len(others) // ASKED, 1)][:ASKED]
-
-
-def halves(facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
-    """Facts of every second person, from the first on, and of the others."""
     people = {entity: at for at, entity in enumerate(dict.fromkeys(fact.entity for fact in facts))}
-    fitted = [fact for fact in facts if people[fact.entity] % 2 == 0]
-    return fitted, [fact for fact in facts if people[fact.entity] % 2]
+    others = [fact for fact in facts if people[fact.entity] % 2]
+    return others[:: max(len(others) // ASKED, 1)][:ASKED]
 
 
 async def _measure(
     family: Family, facts: Sequence[Fact], settings: Settings, progress: Progress
 ) -> tuple[dict[str, Number], dict[str, Any]]:
-    fitted, _ = halves(facts)
     asked = asked_of(facts)
     embedder = open_embedder(settings)
     with tempfile.TemporaryDirectory(prefix="hola-bench-") as folder, ExitStack() as stack:
@@ -213,13 +213,13 @@ async def _measure(
                 store=store,
                 retriever=Retriever(store, embedder),
             )
-            rate = await _choose_threshold(asker, fitted, asked)
+            asker.measure_prefill()
             outcomes = await _ask_all(asker, asked, progress)
         finally:
             await store.close()
             if embedder is not None:
                 await embedder.close()
-    headline, details = _report(outcomes, rate)
+    headline, details = _report(outcomes)
     mode = SearchMode.HYBRID if embedder else SearchMode.BM25
     return headline, details | {"demo_search": f"always: {mode}; adaptive: {SearchMode.BM25}"}
 
@@ -255,17 +255,6 @@ async def fill(store: SqliteStore, facts: Sequence[Fact], embedder: OnnxEmbedder
     await store.put(TENANT, NAME, documents, vectors)
 
 
-async def _choose_threshold(asker: Asker, fitted: Sequence[Fact], asked: Sequence[Fact]) -> float:
-    """Set the threshold so that a share of the asked questions retrieves: five points more than
-    the target did not know of the fitted ones. No answer to the asked ones is looked at.
-    """
-    sample = fitted[:: max(len(fitted) // _UNKNOWN_SAMPLE, 1)]
-    unknown = 1 - float(np.mean([(await asker.never(fact)).right for fact in sample]))
-    rate = min(unknown + _EXTRA_RATE, 1.0)
-    asker.threshold = float(np.quantile([await asker.look(fact) for fact in asked], 1 - rate))
-    return rate
-
-
 async def _ask_all(
     asker: Asker, asked: Sequence[Fact], progress: Progress
 ) -> dict[str, list[Outcome]]:
@@ -287,7 +276,7 @@ async def _ask_all(
 
 
 def _report(
-    outcomes: dict[str, list[Outcome]], rate: float
+    outcomes: dict[str, list[Outcome]],
 ) -> tuple[dict[str, Number], dict[str, Any]]:
     rows = {name: _row(name, found) for name, found in outcomes.items()}
     adaptive, deepest = rows[ADAPTIVE], rows[f"always, k={KS[-1]}"]
@@ -298,7 +287,6 @@ def _report(
         "demo_latency_share": rounded(adaptive["ms_p50"] / deepest["ms_p50"]),
     }, {
         "demo_asked": len(outcomes[ADAPTIVE]),
-        "demo_rate_wanted": rounded(rate),
         "demo_unknown": rounded(1 - rows[NEVER]["accuracy"]),
         "demo_ways": list(rows.values()),
     }

@@ -40,13 +40,16 @@ def test_the_answer_then_its_sources(ask):
 def test_explain_shows_decision_signals_costs_kept_and_cut(ask):
     shown = ask(UNKNOWN, "-c", PEOPLE, "--explain").stdout
     assert "retrieval: light (asked for: auto)" in shown
-    assert "judged by: question, uncertainty, target's check" in shown
-    for piece in ("light: gain +", "c_nll_max", "kept [1] kb#Verul", "characters 0-", "cut kb#"):
+    assert "judged by: question, uncertainty, answer in passages" in shown, (
+        "sure without the target"
+    )
+    for piece in ("light: gain +", "u_nll_max", "kept [1] kb#Verul", "characters 0-", "cut kb#"):
         assert piece in shown
     assert "measured by the verifier" in shown
     none = ask(SUM, "-c", PEOPLE, "--explain").stdout
     assert "The answer is 17." in none
     assert "retrieval: none (asked for: auto)" in none
+    assert "judged by: question, uncertainty, target's check" in none
     assert "cut kb#Bropeth (Bropeth) in people" in none
 
 

@@ -20,6 +20,7 @@ from hola.retrieval.sqlite_store import SqliteStore
 from hola.retrieval.types import ChunkedDocument
 from hola.types import (
     ChatMessage,
+    Exactness,
     GenerateRequest,
     RetrievalMode,
     RetrievalParams,
@@ -69,6 +70,13 @@ class Agreeing(Nobody):
         self.asked.append(request)
         signals = {"c_agrees": 1.0, "c_nll_max": 0.0, "c_nll_mean": 0.0}
         return Checked(signals=signals, prefill_ns_per_token=self._prefill_ms * 1e6)
+
+    async def info(self) -> VerifierInfo:
+        return VerifierInfo(
+            version="0", model="demo", tokenizer_fingerprint="", artifact_digest="", fingerprint="",
+            exactness=Exactness.EXACT, context_length=512,
+            prefill_ns_per_token=self._prefill_ms * 1e6,
+        )  # fmt: skip
 
 
 class FormlessCatalogue(Catalogue):
@@ -247,14 +255,26 @@ async def test_without_a_verifier_the_cheaper_stage_judges_and_nobody_waits_twic
     away = Nobody()
     desk = start(away)
     await desk.fill(*knowledge(10))
-    first = (await desk.plan(asked(UNKNOWN, retrieval=AUTO))).plan
-    second = (await desk.plan(asked(UNKNOWN, retrieval=AUTO))).plan
+    first = (await desk.plan(asked(SUM, retrieval=AUTO))).plan
+    second = (await desk.plan(asked(SUM, retrieval=AUTO))).plan
     expected = ("question", "uncertainty", "answer in passages")
     assert first.judged_by == second.judged_by == expected
     assert "nobody is there" in first.notes[0]
     assert "no verifier can be reached" in second.notes[0]
     assert away.calls == 1
-    assert first.depth is second.depth is RetrievalPlan.LIGHT
+    assert first.depth is second.depth
+
+
+async def test_a_gate_that_is_sure_does_not_ask_the_target(start: Start) -> None:
+    target = Agreeing(2.0)
+    desk = start(target)
+    await desk.fill(*knowledge(10))
+    plan = (await desk.plan(asked(UNKNOWN, retrieval=AUTO))).plan
+    assert target.asked == []
+    assert plan.judged_by == ("question", "uncertainty", "answer in passages")
+    assert plan.depth is RetrievalPlan.LIGHT
+    assert plan.prefill_ms_per_token == 2.0, "the speed is known all the same"
+    assert plan.notes == ()
 
 
 async def test_without_a_draft_tier_the_question_alone_is_judged(start: Start) -> None:
