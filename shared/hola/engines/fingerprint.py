@@ -18,7 +18,7 @@ from hola.speculation.noise import gumbel
 
 PREFIX_TOKENS = 64
 WINDOW_TOKENS = 32
-WIDTHS = (2, 4, 8, 16, 32)
+WIDTHS = (2, 3, 4, 7, 8, 16, 32)  # odd ones begin at every remainder of four
 PREFILL_SPLITS = ((32, 32), (16, 16, 16, 16), (40, 24), (63, 1))
 _NOISE_SEEDS = (0, 2**63)
 _NOISE_IDS = 256

@@ -9,7 +9,7 @@ import numpy as np
 
 from hola.engines.decoder_config import DecoderConfig, read_decoder_config
 from hola.engines.memory import MemoryBudget
-from hola.engines.onnx_session import LARGEST_CHUNK, Graph, OnnxSession, element
+from hola.engines.onnx_session import LARGEST_CHUNK, WIDTH_MULTIPLE, Graph, OnnxSession, element
 from hola.engines.providers import (
     check_provider,
     choose_providers,
@@ -98,7 +98,8 @@ class OnnxEngine:
                 prompt_tokens=capacity,
                 context_length=self._info.context_length,
             )
-        rows = min(capacity + 1, self._info.context_length)  # one more for a throw-away token
+        # Room for the throw-away tokens of a padded step.
+        rows = min(capacity + WIDTH_MULTIPLE - 1, self._info.context_length)
         rows = max(rows, self._config.window_rows)
         needed = rows * self._info.kv_bytes_per_token
         self._budget.reserve(needed, f"a KV cache of {capacity} tokens")

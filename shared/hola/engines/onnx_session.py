@@ -1,4 +1,4 @@
-"""One sequence's KV cache on an onnxruntime graph: pre-bound buffers, even widths, cheap rollback.
+"""One sequence's KV cache on an onnxruntime graph: bound buffers, padded widths, cheap rollback.
 
 A step of width w costs one write of w token ids, one re-binding of the attention mask (its length
 is the only thing that changes) and the run itself: everything else was bound once per width.
@@ -6,6 +6,7 @@ is the only thing that changes) and the run itself: everything else was bound on
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,13 @@ from hola.errors import ArtifactInvalid, EngineFailure, PromptTooLong
 from hola.ports import Logits
 
 LARGEST_CHUNK = 64
-_MIN_WIDTH = 2
+_ARM = platform.machine().lower() in ("aarch64", "arm64")
+# Every step's width is a multiple of it. The kernels take rows in groups of that many and compute a
+# smaller rest in another way, with other bits: pairs on x86-64, fours on 64-bit ARM.
+WIDTH_MULTIPLE = 4 if _ARM else 2
+# On 64-bit ARM they also take the tokens that a row looks back at in fours, so a step begins and
+# ends at a multiple of four there, and runs up to three cached tokens again.
+ALIGNED = _ARM
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +177,20 @@ class OnnxSession:
     def _append(self, tokens: Sequence[int]) -> npt.NDArray[Any]:
         """Run 1..LARGEST_CHUNK tokens; returns their rows of the raw logits buffer.
 
-        An odd count takes along a throw-away token behind it, whose cache entry the next step
-        overwrites. Where the cache has no row left for it, the last cached token is run again in
-        front instead, which writes the same bits to the same place.
+        A count that is no multiple of WIDTH_MULTIPLE takes along throw-away tokens behind it, whose
+        cache entries the next step overwrites. Where the cache has no rows left for them, or the
+        step has to be aligned, the last cached tokens are run again in front, which writes the same
+        bits to the same place.
         """
         count, start = len(tokens), self._length
         end = start + count
         self._check(tokens, end)
         self._tokens[start:end] = tokens
-        width = count + (count & 1)
-        lead = 1 if start + width > self._rows else 0
+        first = start - start % WIDTH_MULTIPLE if ALIGNED else start
+        width = padded_width(end - first)
+        first -= max(first + width - self._rows, 0)
+        lead = start - first
         step = self._step(width)
-        first = start - lead
         step.ids[0] = self._tokens[first : first + width]
         if step.positions is not None:
             step.positions[0] = np.arange(first, first + width)
@@ -241,6 +250,11 @@ class OnnxSession:
             binding.bind_ortvalue_input(past, buffer)
             binding.bind_ortvalue_output(present, buffer)
         return _Step(binding, ids, positions, rows)
+
+
+def padded_width(tokens: int) -> int:
+    """Width of the step that runs so many tokens."""
+    return -(-tokens // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
 
 
 def _chunks(tokens: Sequence[int]) -> list[Sequence[int]]:
