@@ -131,7 +131,7 @@ def show(
         f"{_embedder(held)}"
     )
     for source in sources[:_SHOWN_SOURCES]:
-        console.print(f"  {escape(source)}")
+        console.print(f"  {escape(source)}", soft_wrap=True)  # a path is one line
     if held.documents > _SHOWN_SOURCES:
         console.print(f"  and {held.documents - _SHOWN_SOURCES:,} more (--json names them all)")
 

@@ -16,7 +16,7 @@ def test_tiers_side_by_side_on_the_familys_own_questions(run, demo_models_dir):
     rows = {row["task"]: row for row in json.loads(result.stdout)}
     assert rows["word_problems"]["questions"] == 3
     assert rows["word_problems"]["metric"] == "ema"
-    assert rows["word_problems"]["accuracy"]["demo"] == 1.0
+    assert rows["word_problems"]["accuracy"]["demo"] > 0.5
     assert set(rows["reading"]["accuracy"]) == {"demo", "demo/draft"}
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,9 @@ def test_an_interrupt_ends_the_wait_for_standard_input(tmp_path, repo_root):
     env = os.environ | {"PYTHONPATH": os.pathsep.join(roots), "HOLA_DATA_DIR": str(tmp_path)}
     command = [sys.executable, "-c", "from hola_cli.main import main; main()", "ingest", "-"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=env, **pipes) as process:
+    # A test run in the background may ignore the signal, and what it starts would too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, env=env, preexec_fn=heard, **pipes) as process:
         process.stdin.write(b"some text")
         process.stdin.flush()
         try:

@@ -115,7 +115,7 @@ async def test_a_question_that_needs_its_passage_is_right_with_and_wrong_without
     assert TOWN in said(events)
     assert TOWN not in said(await collect(acme.generate(asked(UNKNOWN))))
     assert (plan.depth, plan.mode) == (RetrievalPlan.LIGHT, RetrievalMode.AUTO)
-    assert "target's check" in plan.judged_by, plan.notes
+    assert "answer in passages" in plan.judged_by, plan.notes
     (cited,) = plan.citations
     assert (cited.number, cited.source, cited.title) == (1, "people#Verul", "Verul")
     chunk = knowledge(1)[0].chunks[0]
