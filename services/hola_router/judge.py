@@ -105,6 +105,7 @@ class Judge:
         notes: list[str] = []
         signals = seen
         answer: str | None = None
+        draft: Draft | None = None
         if gate.needs() & frozenset("ucah"):
             tokens = await asyncio.to_thread(reader.tokens, prompt)
             draft = await self._draft(reader.family, gate, tokens, tenant, notes)
@@ -114,11 +115,13 @@ class Judge:
                 signals = signals | draft.signals
                 if "h" in gate.needs():
                     signals |= held_signals(question, text, found)
-                judged = await asyncio.to_thread(_judged, gate, question, answer, signals)
-                if not _is_sure(judged[1]):
-                    signals |= await self._checked(reader, gate, tokens, draft, tenant, notes)
-        speed = await self.prefill_ms_per_token()
         signals, judgement = await asyncio.to_thread(_judged, gate, question, answer, signals)
+        if draft is not None and not _is_sure(judgement):
+            checked = await self._checked(reader, gate, tokens, draft, tenant, notes)
+            if checked:
+                signals |= checked
+                judgement = await asyncio.to_thread(gate.judge, signals)
+        speed = await self.prefill_ms_per_token()
         return Verdict(
             signals=signals,
             judgement=judgement,

@@ -11,9 +11,9 @@ from hola.engines.onnx import OnnxEngine
 from hola.errors import BudgetInfeasible
 from hola_bench.compression.scores import OWN
 from hola_bench.report import rounded
-from hola_compressor.passes.draft_job import HEADS
+from hola_compressor.passes.draft_job import HEADS, variants
 from hola_compressor.passes.drafting import as_draft
-from hola_compressor.passes.heads import extra_bytes, frequent_tokens, trim_head
+from hola_compressor.passes.heads import extra_bytes
 from hola_compressor.passes.text import Row
 from hola_compressor.passes.verdict import artifact_bytes
 
@@ -46,16 +46,18 @@ def draft_for(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:
         trial = Trial(suite, size, target, prompts)
         names = list(CANDIDATES)[: 1 if suite.options.quick else None]
         first, *others = suite.seeds
-        rows = [trial.trained(), *(row for name in names for row in trial.candidate(name, first))]
-        if len(rows) == 1:
+        trained_row = trial.trained()
+        tried = [row for name in names for row in trial.candidate(name, first)]
+        if not tried:
             raise BudgetInfeasible(f"no candidate fits {size:,} bytes", budget_bytes=size)
-        best = max(rows[1:], key=lambda row: row["tokens_per_s"])
-        ratios = [best["tokens_per_s"] / rows[0]["tokens_per_s"]]
+        best = max(tried, key=lambda row: row["tokens_per_s"])
+        rows = [trained_row, *tried]
+        ratios = [best["tokens_per_s"] / trained_row["tokens_per_s"]]
         for seed in others:
-            again = trial.candidate(best["candidate"], seed)
-            rows += [trial.trained(), *again]
+            trained_row, again = trial.trained(), trial.candidate(best["candidate"], seed)
+            rows += [trained_row, *again]
             (same,) = [row for row in again if row["head"] == best["head"]]
-            ratios.append(same["tokens_per_s"] / rows[-len(again) - 1]["tokens_per_s"])
+            ratios.append(same["tokens_per_s"] / trained_row["tokens_per_s"])
     finally:
         target.close()
     return (
@@ -80,27 +82,17 @@ class Trial:
     def candidate(self, name: str, seed: int) -> list[dict[str, Any]]:
         """Rows with the whole output layer and with trimmed ones; none when it does not fit."""
         vocabulary = self.target.info.vocab_size
-        counts = [int(share * vocabulary) for share in HEADS if share < 1]
+        spare = extra_bytes(int(vocabulary * max(share for share in HEADS if share < 1)))
         job = self.suite.points.job(
             f"draft {name} {seed}",
-            target_bytes=self.size - extra_bytes(max(counts)),
+            target_bytes=self.size - spare,
             prune=CANDIDATES[name],
             seed=seed,
         )
-        try:
-            whole = job.built().artifact
-        except BudgetInfeasible:
-            return []
-        rows = [self._row(name, vocabulary, whole)]
-        text = (*job.text.measured, *job.text.trained)
-        for count in counts:
-            keep = frequent_tokens(text, count, self.target.info.eos_token_ids)
-            folder = job.work / f"head-{count}"
-            if not folder.is_dir():
-                folder.mkdir()
-                trim_head(whole, keep, folder)
-            rows.append(self._row(name, len(keep), folder))
-        return rows
+        return [
+            self._row(name, rows or vocabulary, folder)
+            for folder, rows in variants(job, job.kept, "trial")
+        ]
 
     def _row(self, name: str, head: int, artifact: Path) -> dict[str, Any]:
         row = as_draft(artifact, self.target, "target", self.prompts)

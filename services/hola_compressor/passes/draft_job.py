@@ -69,7 +69,7 @@ def run_draft(
         part = _part_of(progress, number, len(shapes))
         one = replace(_with_room(plan, source), prune=shape)
         job = Job(one, source, work / f"candidate-{number}", Clock(one, part, cancelled))
-        for artifact, head_rows in _variants(job, kept, f"candidate-{number}"):
+        for artifact, head_rows in variants(job, kept, f"candidate-{number}"):
             found = kept.document(f"{artifact.name}-tried", partial(_tried, job, artifact, place))
             row = replace(DraftRow(**found), head_rows=head_rows)
             tried.append((row.tokens_per_s, artifact, row))
@@ -107,7 +107,7 @@ def _with_room(plan: Plan, source: Path) -> Plan:
     return with_budget(one, target_bytes=max(1, budget - spare))
 
 
-def _variants(job: Job, kept: Kept, name: str) -> Iterator[tuple[Path, int]]:
+def variants(job: Job, kept: Kept, name: str) -> Iterator[tuple[Path, int]]:
     """The candidate's artifact with each output layer and its rows, 0 for all of them.
 
     Nothing when the budget is too small.
