@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,10 +106,11 @@ class Ingesting:
         options = await self._options(parts, tenant)
         job_id, spools = uuid.uuid4().hex, self._works.spools
         await asyncio.to_thread(spools.place, make=True)
-        writer = await asyncio.to_thread(spools.begin, tenant, job_id)
+        begun = asyncio.ensure_future(asyncio.to_thread(spools.begin, tenant, job_id))
         left = AsyncExitStack()  # what there is to do when this call is over, however it ends
-        left.push_async_callback(asyncio.to_thread, writer.discard)
+        left.push_async_callback(_discard, begun)
         try:
+            writer = await asyncio.shield(begun)  # one that comes after the call's end is discarded
             end = await self._fill(writer, parts)
             if end.incomplete:
                 options = replace(options, prune=())
@@ -213,6 +214,11 @@ class Ingesting:
         task = asyncio.create_task(work)
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
+
+
+async def _discard(begun: asyncio.Future[SpoolWriter]) -> None:
+    with suppress(HolaError):  # there is nothing to discard; the call has said why
+        await asyncio.to_thread((await begun).discard)
 
 
 def _write(writer: SpoolWriter, part: IngestPart) -> None:

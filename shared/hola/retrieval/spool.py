@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -154,7 +155,8 @@ class Spools:
 class SpoolWriter:
     """One spool while it is written: `file` and its `data`, `document`s, then `close` or `discard`.
 
-    Raises InvalidRequest where more comes than the limits allow, or out of order.
+    Raises InvalidRequest where more comes than the limits allow, or out of order. `discard` may
+    come while another thread is at a step that nobody waits for any more: it lets that step end.
     """
 
     def __init__(self, folder: Path, limits: SpoolLimits) -> None:
@@ -165,6 +167,7 @@ class SpoolWriter:
         self._hash = hashlib.sha256()
         self._bytes = 0  # as sent
         self._offset = 0  # as kept
+        self._step = threading.Lock()
         with _disk_errors():
             folder.mkdir(parents=True, mode=0o700)
             self._data = (folder / _DATA).open("xb")
@@ -201,7 +204,7 @@ class SpoolWriter:
             self._keep_from(entry.offset)
             return
         if not entry.refused:
-            with _disk_errors():
+            with self._step, _disk_errors():
                 self._data.write(piece)
             self._hash.update(piece)
             self._offset += len(piece)
@@ -217,7 +220,7 @@ class SpoolWriter:
         """Write the list; with `durable` all of it is on disk then."""
         self._end_file()
         lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in self._entries).encode()
-        with _disk_errors():
+        with self._step, _disk_errors():
             _end(self._data, durable=durable)
             with (self._folder / f".{_LIST}").open("xb") as file:
                 file.write(lines)
@@ -227,8 +230,9 @@ class SpoolWriter:
 
     def discard(self) -> None:
         """Delete everything. Idempotent."""
-        self._data.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with self._step:
+            self._data.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _begin(self, entry: Entry) -> None:
         self._end_file()
@@ -246,7 +250,7 @@ class SpoolWriter:
             self._open = None
 
     def _keep_from(self, offset: int) -> None:
-        with _disk_errors():
+        with self._step, _disk_errors():
             self._data.seek(offset)
             self._data.truncate()
         self._offset = offset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hola.errors import (
 )
 from hola.retrieval.ingest_job import End, IngestReport, IngestState
 from hola.retrieval.queries import SearchQuestion
+from hola.retrieval.spool import Spools, SpoolWriter
 from hola.retrieval.types import Fusion, SearchMode
 from hola.rpc.channel import open_channel
 from hola.v1 import retrieval_pb2 as pb, retrieval_pb2_grpc
@@ -192,6 +194,32 @@ async def test_limits_of_a_call_and_of_a_file(tmp_path: Path, redis_url: str) ->
             await desk.ingest({"a": "x" * 5_000_000})
         await eventually(lambda: not desk.spooled(), "no file is left over")
         assert "b" not in await desk.sources()
+
+
+async def test_a_client_that_leaves_while_the_spool_is_made_leaves_none(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_library(tmp_path, redis_url) as desk:
+        reached, go_on = threading.Event(), threading.Event()
+        begin = Spools.begin
+
+        def slowly(spools: Spools, tenant: str, job_id: str) -> SpoolWriter:
+            reached.set()
+            assert go_on.wait(60)
+            return begin(spools, tenant, job_id)
+
+        monkeypatch.setattr(Spools, "begin", slowly)
+        call = asyncio.create_task(desk.ingest({"a": "words"}))
+        assert await asyncio.to_thread(reached.wait, 60)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        seen = desk.app._metrics.ingests.labels("cancelled")
+        await eventually(lambda: seen._value.get() == 1, "the router knows")
+        go_on.set()
+        # Its task's last step, which deletes what came too late.
+        await desk.app.retrieval._ingesting.close()
+        assert not desk.spooled()
 
 
 async def test_a_client_that_leaves_before_the_end_has_sent_nothing(
