@@ -1,3 +1,10 @@
 """HOLA: exact hierarchical speculative decoding, adaptive retrieval, compression for edge LLMs."""
 
+import os
+
 __version__ = "0.1.0"
+
+# onnxruntime from 1.29 on sends events about models and machines to its maker unless this is set
+# before it is first imported (decision 0059); the hub's client counts its calls.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
