@@ -13,7 +13,10 @@ from hola_compressor.passes.clock import Clock
 from hola_compressor.passes.job import Job
 
 # Passes that neither the budget nor what comes after it changes.
-_SHARED = ("01-text", "04-graph", "05-statistics", "06-damage")
+_SHARED = ("01-text", "04-graph", "05-statistics")
+# This one neither, where each tensor has the same choices.
+_DAMAGE = "06-damage"
+FIRST, FIRST_BITS = "first", 6.0
 
 
 class Points:
@@ -33,20 +36,26 @@ class Points:
             merged[key] = {**old, **value} if isinstance(old, dict) else value
         return parse_plan(merged)
 
+    @property
+    def first(self) -> Job:
+        """The base plan's job, whose text, graph, statistics and damages the others take over."""
+        if self._first is None:
+            self._first = job = self._job(FIRST, self.plan(bits=FIRST_BITS))
+            _ = job.text, job.graph_folder, job.known, job.table
+        return self._first
+
     def job(self, name: str, **changes: Any) -> Job:
-        """A job of that name; statistics and damages are those of the first one."""
+        """A job of that name."""
         plan = self.plan(**changes)
         folder = self._work / name.replace(" ", "-")
-        if self._first is not None and not plan.prune.active:
-            for part in _SHARED:
-                if not (folder / part).is_dir():
-                    shutil.copytree(self._first.work / part, folder / part)
+        for part in () if plan.prune.active else taken_over(plan, self.first.plan):
+            if not (folder / part).is_dir():
+                shutil.copytree(self.first.work / part, folder / part)
+        return self._job(name, plan)
+
+    def _job(self, name: str, plan: Plan) -> Job:
         clock = Clock(plan, lambda p: self._report(name, p), lambda: False)
-        job = Job(plan, self.source, folder, clock)
-        if self._first is None:
-            _ = job.text, job.graph_folder, job.known, job.table
-            self._first = job
-        return job
+        return Job(plan, self.source, self._work / name.replace(" ", "-"), clock)
 
     def build(self, name: str, **changes: Any) -> Built:
         """Run a job to its artifact."""
@@ -54,3 +63,10 @@ class Points:
 
     def _report(self, name: str, progress: Progress) -> None:
         self._say(f"Lo-Bi {name}: {progress.stage} {progress.message}")
+
+
+def taken_over(plan: Plan, first: Plan) -> tuple[str, ...]:
+    """Passes of the first plan that hold for another one on the same checkpoint."""
+    names = ("bits", "blocks", "symmetric", "asymmetric")
+    same = all(getattr(plan.quantize, n) == getattr(first.quantize, n) for n in names)
+    return (*_SHARED, _DAMAGE) if same else _SHARED

@@ -117,19 +117,16 @@ class Suite:
         names = list(QUICK if quick else BUILDER)
         ours = self._ours()
         peers, missing = builder_peers(self.tier.path, self.work, self.scorer, names, self.say)
-        known = self.points.job("first", bits=6.0).known
-        units = self.points.job("first", bits=6.0).units
+        first = self.points.first
         squares = {
-            layer: known[unit.name].moments.diagonal()
-            for unit in units
+            layer: first.known[unit.name].moments.diagonal()
+            for unit in first.units
             if not unit.embeds
             for layer in unit.layers
         }
         llama, types = ggml_peers(self.original, squares, self.scorer, self.say)
-        rows = self.points.job("first", bits=6.0).text
-        gptq, no_gptq = gptq_peers(
-            self.tier.path, self.work, (*rows.measured, *rows.trained), self.scorer, self.say
-        )
+        rows = (*first.text.measured, *first.text.trained)
+        gptq, no_gptq = gptq_peers(self.tier.path, self.work, rows, self.scorer, self.say)
         missing |= no_gptq
         everybody = [*peers, *gptq, *llama]
         won = [score for score in ours if on_front(score, everybody)]
@@ -149,7 +146,6 @@ class Suite:
 
     def _ours(self) -> list[Score]:
         points: Sequence[float] = (4.6,) if self.options.quick else self.options.points
-        self.points.job("first", bits=6.0)
         return [self.score(f"{bits:g} bpw", bits=bits) for bits in points]
 
     def _at_reference(

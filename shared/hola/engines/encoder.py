@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,17 @@ OUTPUT = "embedding"
 class OnnxEncoder:
     """Runs `model.onnx` with `tokenizer.json`. Thread-safe.
 
-    One text per pass: on a CPU batches are no faster (docs/RETRIEVAL.md), and a text's vector then
-    never depends on its neighbours, which quantized activations and padding would let it.
+    One text per pass and one thread per text: on a CPU batches are no faster, a second thread makes
+    a question slower (docs/RETRIEVAL.md), and a text's vector then never depends on its neighbours,
+    which quantized activations and padding would let it.
     """
 
     def __init__(
         self, path: Path, *, max_tokens: int, provider: str = "cpu", threads: int = 0
     ) -> None:
-        """Load the files in `path`; texts beyond `max_tokens` are cut off, `threads` 0: all cores.
+        """Load the files in `path`. Texts beyond `max_tokens` are cut off.
+
+        `threads` texts are encoded at a time; 0: one per core.
 
         Raises ArtifactInvalid, MissingExtra, ConfigError.
         """
@@ -48,7 +52,7 @@ class OnnxEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         providers = choose_providers(provider, ort.get_available_providers())
-        options = session_options(ort, threads=threads or usable_cores(), allow_spinning=False)
+        options = session_options(ort, threads=1, allow_spinning=False)
         try:
             self._session: Any = ort.InferenceSession(
                 str(path / MODEL_FILE), options, providers=list(providers)
@@ -57,6 +61,7 @@ class OnnxEncoder:
             raise ArtifactInvalid(f"{path / MODEL_FILE} cannot be loaded: {error}") from error
         check_provider(provider, provider_name(self._session.get_providers()[0]))
         self._dimensions = _dimensions(self._session, path)
+        self.threads = threads or usable_cores()
 
     @property
     def dimensions(self) -> int:
@@ -69,8 +74,14 @@ class OnnxEncoder:
         Raises EngineFailure, also for a vector that is not finite.
         """
         vectors = np.empty((len(texts), self._dimensions), np.float32)
-        for index, text in enumerate(texts):
-            vectors[index] = self._encode(text)
+        workers = min(self.threads, len(texts))
+        if workers < 2:
+            for index, text in enumerate(texts):
+                vectors[index] = self._encode(text)
+            return vectors
+        with ThreadPoolExecutor(workers, thread_name_prefix="hola-encoder") as threads:
+            for index, vector in enumerate(threads.map(self._encode, texts)):
+                vectors[index] = vector
         return vectors
 
     def _encode(self, text: str) -> npt.NDArray[np.float32]:

@@ -22,7 +22,7 @@ from hola.retrieval.embedder_files import (
 )
 from hola.retrieval.ports import Vectors
 
-# A question that comes while documents are encoded waits for as many texts at most.
+# A question that comes while documents are encoded waits for as many texts of each thread at most.
 _TURN = 4
 
 
@@ -30,7 +30,7 @@ class OnnxEmbedder:
     """hola.retrieval.ports.Embedder on an installed encoder."""
 
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
-        """Load the encoder; `threads` 0: all cores.
+        """Load the encoder; `threads` texts are encoded at a time, 0: one per core.
 
         Raises ArtifactInvalid, ArtifactCorrupt, MissingExtra.
         """
@@ -64,8 +64,9 @@ class OnnxEmbedder:
         prefix = self._manifest.query_prefix if query else self._manifest.passage_prefix
         key = "query" if query else "passage"
         parts = [np.empty((0, self.dimensions), np.float32)]
-        for start in range(0, len(texts), _TURN):
-            turn = [prefix + text for text in texts[start : start + _TURN]]
+        step = _TURN * self._encoder.threads
+        for start in range(0, len(texts), step):
+            turn = [prefix + text for text in texts[start : start + step]]
             done = await self._worker.run(partial(self._encoder.encode, turn), key=key)
             parts.append(done.value)
         return np.concatenate(parts)

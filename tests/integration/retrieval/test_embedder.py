@@ -80,12 +80,16 @@ async def test_an_added_embedder_is_found_by_its_name_and_embeds(added, source):
     settings = Settings(models_dir=str(folder), embedder="tiny", threads=1)
     embedder = open_embedder(settings)
     assert embedder is not None
+    three = OnnxEmbedder(folder / "tiny", threads=3)
     manifest = read_manifest(added)
     assert embedder.id == manifest.id == f"tiny@{manifest.sha256[:12]}"
     one = await embedder.embed(["the cat"])
     many = await embedder.embed(["tea", "the cat", *["dog"] * 9])
     assert many.shape == (11, embedder.dimensions)
     assert np.array_equal(many[1], one[0]), "a vector does not depend on its neighbours"
+    texts = [f"cat {'tea ' * (number % 7)}" for number in range(30)]
+    assert np.array_equal(await three.embed(texts), await embedder.embed(texts)), "nor on threads"
+    await three.close()
     assert (await embedder.embed([])).shape == (0, embedder.dimensions)
     await embedder.close()
     await embedder.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hola.compression.plan import parse_plan
 from hola.errors import InvalidRequest
 from hola_bench.compression import DEFAULT_POINTS, PARTS, parse_parts, parse_points
 
@@ -106,3 +107,22 @@ def test_a_picture_shows_rows_of_every_kind(tmp_path):
     assert drawn == (tmp_path / "two.png").read_bytes()
     with pytest.raises(InvalidRequest, match="cannot be written"):
         draw(lobi, rows, tmp_path / "no" / "where.png", "t")
+
+
+@pytest.mark.parametrize(
+    ("quantize", "takes"),
+    [
+        ({}, True),
+        ({"refine": 1, "compensate": False}, True),
+        ({"bits": [8], "blocks": [32], "asymmetric": False}, False),
+        ({"bits": [4], "blocks": [32], "symmetric": False}, False),
+        ({"symmetric": False}, False),
+    ],
+)
+def test_damages_hold_for_plans_with_the_same_choices(quantize, takes):
+    """A table with every width would let a plan of one width have them all."""
+    points = pytest.importorskip("hola_bench.compression.points")
+    first = parse_plan({"bits": 6.0, "quantize": {"refine": 0}})
+    parts = points.taken_over(parse_plan({"bits": 5.0, "quantize": quantize}), first)
+    assert ("06-damage" in parts) is takes
+    assert "05-statistics" in parts
