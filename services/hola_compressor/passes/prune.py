@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import MistralConfig, MistralForCausalLM
 
 from hola.compression.plan import Prune, Saliency
 from hola.errors import InvalidRequest, UnsupportedArchitecture
@@ -25,6 +26,8 @@ from hola_compressor.passes.training import ATTENTION, FFN, adapted, draw, half_
 _MULTIPLE = 32  # of the FFN width: one quantization block
 _STEPS, _ROWS, _RANK, _RATE, _MEMORY = 24, 8, 8, 1e-3, 0.8
 _TOKENS = 4096
+# What a Llama's configuration says and a Mistral's does not.
+_OF_A_KIND = ("model_type", "architectures", "attention_bias", "mlp_bias", "pretraining_tp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ def cut(model: Any, kept: Kept) -> nn.Module:
     config.head_dim = size
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[layer] for layer in kept.layers]
-    small = type(model)(config).float().eval().requires_grad_(False)
+    small = _empty(model, config).float().eval().requires_grad_(False)
     state = model.state_dict()
     for new, layer in enumerate(kept.layers):
         prefix = f"model.layers.{layer}."
@@ -93,6 +96,28 @@ def cut(model: Any, kept: Kept) -> nn.Module:
     small.load_state_dict(rest, strict=False)
     built: nn.Module = small
     return built
+
+
+def _empty(model: Any, config: Any) -> Any:
+    """A model of this configuration, of the same kind where its library allows the shape.
+
+    transformers refuses a Llama whose hidden size is no multiple of its heads, although its heads
+    have a size of their own. Mistral without a window is the same arithmetic without that rule.
+    """
+    try:
+        type(config).from_dict(config.to_dict())
+    except Exception as error:  # transformers' own; it says what it does not like
+        if config.model_type != "llama" or config.attention_bias or config.mlp_bias:
+            reason = str(error).splitlines()[-1].strip()
+            raise InvalidRequest(
+                f"a {config.model_type} cannot keep {config.num_attention_heads} of"
+                f" {model.config.num_attention_heads} heads ({reason}): take other kv_heads",
+                field="prune",
+            ) from error
+        same = {k: v for k, v in config.to_dict().items() if k not in _OF_A_KIND}
+        config = MistralConfig(**same, sliding_window=None)
+        return MistralForCausalLM(config)
+    return type(model)(config)
 
 
 def _part(name: str, value: Tensor, kept: Kept, layer: int, per_group: int, size: int) -> Tensor:
