@@ -69,8 +69,9 @@ def gptq_peers(
         checkpoint = folder.with_name(f"{folder.name}-checkpoint")
         reason = ""
         if not folder.is_dir():
-            command = [python, str(_GPTQ_SCRIPT), str(source), str(text), str(checkpoint)]
-            reason = _failure([*command, str(block)])
+            files = [path.absolute() for path in (_GPTQ_SCRIPT, source, text, checkpoint)]
+            command = [python, *map(str, files), str(block)]
+            reason = _failure(command, work)  # it writes a folder of logs where it runs
             reason = reason or _build(checkpoint, folder, "int4", ())
         if reason:
             missing[name] = reason
@@ -128,9 +129,9 @@ def _build(source: Path, folder: Path, precision: str, options: tuple[str, ...])
     return _failure(command)
 
 
-def _failure(command: Sequence[str]) -> str:
-    """Run a command; its last line where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _failure(command: Sequence[str], folder: Path | None = None) -> str:
+    """Run a command, in a folder if need be; its last line where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return lines[-1][:200]
