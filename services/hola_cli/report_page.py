@@ -79,8 +79,8 @@ report.speed.decode_tokens_per_s, report.speed.original_decode_tokens_per_s) }}<
 {% if report.speed.resident_bytes %}<p>The weights take {{ mib(report.speed.resident_bytes) }} MiB
 in memory.</p>{% endif %}{% endif %}
 {% if report.passes %}<h2>Passes</h2>
-<table><tr><th>pass</th><th>seconds</th><th>KL after it</th><th>kept</th><th>note</th></tr>
-{% for row in report.passes %}<tr><td>{{ row.name }}</td><td>{{ number(row.seconds or none) }}</td>
+<table><tr><th>pass</th><th>KL after it</th><th>kept</th><th>note</th></tr>
+{% for row in report.passes %}<tr><td>{{ row.name }}</td>
 <td>{{ number(row.kld_mean) }}</td><td>{{ "yes" if row.kept else "no" }}</td>
 <td>{{ row.note }}</td></tr>{% endfor %}</table>{% endif %}
 {% if report.tensors %}<details><summary>All {{ report.tensors|length }} tensors</summary>

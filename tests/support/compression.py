@@ -22,6 +22,14 @@ from tests.support.compressor_main import CHILD
 from tests.support.family_files import write_family
 
 PATIENCE_S = 60
+# A plan that the passes of a tiny checkpoint are tried with.
+BASE: dict[str, Any] = {
+    "bits": 12.0,
+    "calibration": {"tokens": 1024, "train_tokens": 1024, "window": 48},
+    "quantize": {"blocks": [32], "refine": 0, "symmetric": False},
+    "repair": {"steps": 2, "rows": 4},
+    "recover": {"steps": 2, "rows": 4, "rank": 4},
+}
 
 
 def compression_job(job_id: str = "j1", **changes: Any) -> CompressionJob:

@@ -97,7 +97,7 @@ def _artifact(plan: Plan, work: Path, value: bytes) -> Built:
         bits_per_weight=4.5,
         original_bytes=1000,
         tokenizer_fingerprint=tokenizer_fingerprint(folder),
-        passes=(PassRow(name="recover", seconds=time.monotonic()),),
+        passes=(PassRow(name="recover", note=str(time.monotonic())),),
     )
     write_report(report, folder / "report.json")
     return Built(artifact=folder, report=report)

@@ -83,12 +83,15 @@ class Trial:
         """Rows with the whole output layer and with trimmed ones; none when it does not fit."""
         vocabulary = self.target.info.vocab_size
         spare = extra_bytes(int(vocabulary * max(share for share in HEADS if share < 1)))
-        job = self.suite.points.job(
-            f"draft {name} {seed}",
-            target_bytes=self.size - spare,
-            prune=CANDIDATES[name],
-            seed=seed,
-        )
+        try:
+            job = self.suite.points.job(
+                f"draft {name} {seed}",
+                target_bytes=self.size - spare,
+                prune=CANDIDATES[name],
+                seed=seed,
+            )
+        except BudgetInfeasible:
+            return []
         return [
             self._row(name, rows or vocabulary, folder)
             for folder, rows in variants(job, job.kept, "trial")

@@ -29,13 +29,13 @@ def pruning(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:
     whole = suite.points.build("unpruned 8 bit", **fixed)
     rows = [_row(suite, "nothing", whole.artifact, whole.report.bytes)]
     cut = {"ffn": SHARE, "kv_heads": SHARE}
-    ppl = {}
+    kld = {}
     for saliency in ("magnitude", "wanda", "lora"):
         plan = {**fixed, "prune": {**cut, "saliency": saliency}, "recover": {"steps": 0}}
         built = suite.points.build(f"pruned {saliency}", **plan)
         rows.append(_row(suite, f"{saliency}, no recovery", built.artifact, built.report.bytes))
-        ppl[saliency] = rows[-1]["ppl"]
-    best = min(ppl, key=lambda name: ppl[name])
+        kld[saliency] = rows[-1]["kld"]
+    best = min(kld, key=lambda name: kld[name])
     plan = {**fixed, "prune": {**cut, "saliency": best}}
     increases, faster = [], []
     for seed in suite.seeds:

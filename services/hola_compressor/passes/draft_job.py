@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from hola.compression.plan import Objective, Plan, Prune, Tasks, with_budget
+from hola.compression.plan import Objective, Plan, Tasks, with_budget
 from hola.compression.report import REPORT_FILE, DraftRow, read_report, write_report
 from hola.engines.onnx import OnnxEngine
 from hola.engines.tokenizer import tokenizer_fingerprint
@@ -25,16 +25,10 @@ from hola_compressor.passes.drafting import as_draft
 from hola_compressor.passes.heads import extra_bytes, frequent_tokens, trim_head
 from hola_compressor.passes.job import Job
 from hola_compressor.passes.keep import Kept
+from hola_compressor.passes.predict import CANDIDATES
 from hola_compressor.passes.source import open_checkpoint
 from hola_compressor.passes.verdict import artifact_bytes
 
-# What is taken out before quantization when the plan itself prunes nothing.
-CANDIDATES = (
-    Prune(),
-    Prune(layers=0.45),
-    Prune(layers=0.7),
-    Prune(layers=0.7, ffn=0.5),
-)
 # Shares of the output layer's rows that each candidate is tried with.
 HEADS = (1.0, 0.5, 0.25)
 _PROMPTS = 16
@@ -68,7 +62,10 @@ def run_draft(
     for number, shape in enumerate(shapes):
         part = _part_of(progress, number, len(shapes))
         one = replace(_with_room(plan, source), prune=shape)
-        job = Job(one, source, work / f"candidate-{number}", Clock(one, part, cancelled))
+        try:
+            job = Job(one, source, work / f"candidate-{number}", Clock(one, part, cancelled))
+        except BudgetInfeasible:
+            continue  # said before any work; a smaller shape may fit
         for artifact, head_rows in variants(job, kept, f"candidate-{number}"):
             found = kept.document(f"{artifact.name}-tried", partial(_tried, job, artifact, place))
             row = replace(DraftRow(**found), head_rows=head_rows)

@@ -36,14 +36,12 @@ from hola_compressor.passes.graph import find_units, fixed_bytes, half, load_gra
 from hola_compressor.passes.keep import Kept
 from hola_compressor.passes.measure import Judge
 from hola_compressor.passes.predict import check_room
-from hola_compressor.passes.prune import pruned
-from hola_compressor.passes.recover import recovered
 from hola_compressor.passes.repair import repaired
+from hola_compressor.passes.smaller import Smaller, smaller
 from hola_compressor.passes.source import (
     digest,
     load_model,
     open_checkpoint,
-    save_model,
     tokenizer_files,
 )
 from hola_compressor.passes.text import Text, calibration_text
@@ -105,30 +103,14 @@ class Job:
         return Text(measured=tuple(kept["m"]), trained=tuple(kept["t"]), sha256=kept["sha256"])
 
     @cached_property
-    def checkpoint_folder(self) -> Path:
+    def smaller(self) -> Smaller:
         """The checkpoint to quantize: the source, or what pruning and recovery made of it."""
-        options = self.plan.prune
-        if not options.active:
-            return self.source
+        return smaller(self)
 
-        def make(folder: Path) -> None:
-            self.clock.begin("prune", "ranking channels and heads")
-            small = pruned(self.original, options, self.text.trained, seed=self.plan.seed)
-            save_model(small, self.source, folder)
-
-        folder = self.kept.folder("02-prune", make)
-        if not self.plan.recover.steps:
-            return folder
-
-        def recover(target: Path) -> None:
-            self.clock.begin("recover", "distilling into LoRA adapters")
-            small = recovered(
-                load_model(folder), self.original, self.text.trained,
-                options=self.plan.recover, seed=self.plan.seed, step_done=self.clock.step,
-            )  # fmt: skip
-            save_model(small, self.source, target)
-
-        return self.kept.folder("03-recover", recover)
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where that checkpoint lies."""
+        return self.smaller.folder
 
     @cached_property
     def model(self) -> nn.Module:
@@ -354,7 +336,7 @@ class Job:
         options, before = self.plan.repair, self.rounded
         base = self.judge.compare(self.coded_model(before)).kld_mean
         if not options.steps or not self.text.trained or not before:
-            return before, PassRow(name="repair", seconds=0.0, kld_mean=base, note="left out")
+            return before, PassRow(name="repair", kld_mean=base, note="left out")
 
         def make() -> dict[str, Coded]:
             self.clock.begin("repair", "training scales and codes")
@@ -368,12 +350,12 @@ class Job:
         score = self.judge.compare(self.coded_model(after)).kld_mean
         if score >= base:
             note = f"dropped: KL {score:.4g} after, {base:.4g} before"
-            return before, PassRow(name="repair", seconds=0.0, kld_mean=base, kept=False, note=note)
-        return after, PassRow(name="repair", seconds=0.0, kld_mean=score)
+            return before, PassRow(name="repair", kld_mean=base, kept=False, note=note)
+        return after, PassRow(name="repair", kld_mean=score)
 
     def built(self) -> Built:
         """All passes in their order, then the artifact with its report."""
-        for name in ("text", "checkpoint_folder", "graph_folder", "known", "table", "allocation"):
+        for name in ("text", "smaller", "graph_folder", "known", "table", "allocation"):
             getattr(self, name)
         codes, _ = self.codes
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from hola.compression.plan import BLOCKS, UNQUANTIZED, Plan
+from hola.compression.plan import BLOCKS, UNQUANTIZED, Objective, Plan, Prune
 from hola.engines.memory import MemoryBudget
 from hola.errors import BudgetInfeasible, NoDiskSpace
 from hola_compressor.passes import Estimate
 from hola_compressor.passes.codes import Scheme
 from hola_compressor.passes.source import Checkpoint, open_checkpoint
 
+# What a draft's candidates leave out before quantization, where the plan itself prunes nothing.
+CANDIDATES = (
+    Prune(),
+    Prune(layers=0.45),
+    Prune(layers=0.7),
+    Prune(layers=0.7, ffn=0.5),
+)
 _FP32 = 4
 _RUNTIME_BYTES = 400 * 2**20  # torch, transformers and onnxruntime themselves
 _HEAD_BYTES = 4096  # nodes and names of the graph, at least
@@ -56,7 +63,9 @@ def smallest_bytes(plan: Plan, parameters: int) -> int:
     block = max(options.blocks)
     scheme = Scheme(bits=min(widths), block=block, symmetric=options.symmetric)
     per_weight = scheme.disk_bytes(1024, max(BLOCKS) * 8) / (1024 * max(BLOCKS) * 8)
-    cut = max(plan.prune.ffn, plan.prune.kv_heads, plan.prune.layers)
+    tries = plan.objective is Objective.DRAFT and not plan.prune.active
+    shapes = CANDIDATES if tries else (plan.prune,)
+    cut = max(max(shape.ffn, shape.kv_heads, shape.layers) for shape in shapes)
     return int(parameters * (1 - cut) * per_weight) + _HEAD_BYTES
 
 

@@ -85,7 +85,11 @@ def make_report(job: Job, folder: Path) -> Report:
         tokenizer_fingerprint=job.checkpoint.tokenizer.fingerprint,
         quality=(tally.quality("calibration"),),
         tensors=tensors,
-        passes=(PassRow(name="quantize", seconds=0.0, kld_mean=rounded), repair),
+        passes=(
+            *job.smaller.passes,
+            PassRow(name="quantize", kld_mean=rounded),
+            repair,
+        ),
         tasks=tasks,
         exactness=exactness,
         pareto=pareto(job),

@@ -65,13 +65,12 @@ class TensorRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassRow:
-    """One pass as it ran: seconds, and the KL on calibration text after it (None: not measured).
+    """One pass as it ran: the KL on calibration text after it (None: not measured).
 
     `kept` is False where the pass made it worse and its result was dropped; `note` says so.
     """
 
     name: str
-    seconds: float
     kld_mean: float | None = None
     kept: bool = True
     note: str = ""

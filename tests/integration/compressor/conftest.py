@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 
 from hola.compression.plan import parse_plan
-
-BASE: dict[str, Any] = {
-    "bits": 12.0,
-    "calibration": {"tokens": 1024, "train_tokens": 1024, "window": 48},
-    "quantize": {"blocks": [32], "refine": 0, "symmetric": False},
-    "repair": {"steps": 2, "rows": 4},
-    "recover": {"steps": 2, "rows": 4, "rank": 4},
-}
+from tests.support.compression import BASE
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from hola.errors import (
     UnsupportedArchitecture,
 )
 from hola_compressor.passes import estimate
+from tests.support.compression import BASE
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 STAGES = ["text", "measure", "allocate", "quantize", "repair", "export", "done"]
@@ -125,6 +126,31 @@ def test_a_draft_is_measured_with_its_target(compress, graph, monkeypatch, tmp_p
     assert seen[-1].done == 1.0
     again, _ = compress(tmp_path, **plan)  # decided once
     assert again.report == built.report
+
+
+@pytest.mark.timeout(300)
+def test_a_budget_that_only_a_smaller_shape_fits_makes_a_draft(graph, monkeypatch, tmp_path):
+    from hola.compression.plan import Prune
+    from hola_compressor.passes import run
+    from tests.support.tiny_models import write_checkpoint
+
+    shapes = (Prune(), Prune(layers=0.5, ffn=0.5))
+    monkeypatch.setattr("hola_compressor.passes.draft_job.CANDIDATES", shapes)
+    source = tmp_path / "wide"
+    write_checkpoint(source, tie_word_embeddings=True, intermediate_size=512)
+    quantize = {"bits": [8], "blocks": [32], "asymmetric": False, "compensate": False}
+    plan = {**BASE, "quantize": quantize, "repair": {"steps": 0}, "recover": {"steps": 0}}
+    del plan["bits"]
+    budget = estimate(parse_plan({**plan, "bits": 8}), source).smallest_bytes - 1
+    draft = {"objective": "draft", "draft_for": str(graph), "target_bytes": budget}
+    work = tmp_path / "work"
+    work.mkdir()
+    built = run(
+        parse_plan({**plan, **draft}), source, work,
+        progress=lambda _: None, cancelled=lambda: False,
+    )  # fmt: skip
+    assert built.report.bytes <= budget
+    assert {row.layer for row in built.report.tensors} == {0, -1}, "one layer of two"
 
 
 def test_a_draft_with_another_tokenizer_is_refused(compress, graph, tmp_path):

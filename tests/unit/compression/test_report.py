@@ -38,7 +38,7 @@ REPORT = Report(
             block=32, symmetric=True, bytes=4, damage=0.1,
         ),
     ),
-    passes=(PassRow(name="repair", seconds=0.0, kld_mean=None, kept=False, note="dropped"),),
+    passes=(PassRow(name="repair", kld_mean=None, kept=False, note="dropped"),),
     exactness=Exactness(exact=True, fingerprint="ab"),
 )  # fmt: skip
 
