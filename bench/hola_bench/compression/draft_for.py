@@ -58,7 +58,7 @@ def draft_for(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:
         for seed in others:
             trained_row, again = trial.trained(), trial.candidate(best["candidate"], seed)
             rows += [trained_row, *again]
-            (same,) = [row for row in again if row["head"] == best["head"]]
+            same = next(row for row in again if row["head"] == best["head"])  # shares may coincide
             ratios.append(same["over_plain"] / trained_row["over_plain"])
     finally:
         target.close()
