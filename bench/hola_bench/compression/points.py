@@ -40,8 +40,9 @@ class Points:
     def first(self) -> Job:
         """The base plan's job, whose text, graph, statistics and damages the others take over."""
         if self._first is None:
-            self._first = job = self._job(FIRST, self.plan(bits=FIRST_BITS))
-            _ = job.text, job.graph_folder, job.known, job.table
+            plan = self.plan(bits=FIRST_BITS)
+            self._first = job = self._job(FIRST, plan, self._work / FIRST)
+            _ = job.text, job.graph_folder, job.known
         return self._first
 
     def job(self, name: str, **changes: Any) -> Job:
@@ -50,12 +51,14 @@ class Points:
         folder = self._work / name.replace(" ", "-")
         for part in () if plan.prune.active else taken_over(plan, self.first.plan):
             if not (folder / part).is_dir():
+                if part == _DAMAGE:
+                    _ = self.first.table  # minutes; plans of one width never need it
                 shutil.copytree(self.first.work / part, folder / part)
-        return self._job(name, plan)
+        return self._job(name, plan, folder)
 
-    def _job(self, name: str, plan: Plan) -> Job:
+    def _job(self, name: str, plan: Plan, folder: Path) -> Job:
         clock = Clock(plan, lambda p: self._report(name, p), lambda: False)
-        return Job(plan, self.source, self._work / name.replace(" ", "-"), clock)
+        return Job(plan, self.source, folder, clock)
 
     def build(self, name: str, **changes: Any) -> Built:
         """Run a job to its artifact."""

@@ -29,9 +29,9 @@ OUTPUT = "embedding"
 class OnnxEncoder:
     """Runs `model.onnx` with `tokenizer.json`. Thread-safe.
 
-    One text per pass and one thread per text: on a CPU batches are no faster, a second thread makes
-    a question slower (docs/RETRIEVAL.md), and a text's vector then never depends on its neighbours,
-    which quantized activations and padding would let it.
+    One text per pass and one thread per text: on a CPU batches are no faster, several texts at a
+    time are encoded sooner (docs/RETRIEVAL.md), and a text's vector then never depends on its
+    neighbours, which quantized activations and padding would let it.
     """
 
     def __init__(
