@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import (
     HealthCheck,
     example,
@@ -23,70 +17,19 @@ from hypothesis import (
 )
 
 from hola.config import Settings
-from hola.errors import ConfigError, HolaError, Overloaded, QuotaExceeded, Unauthenticated
-from hola.rpc.channel import open_channel, wait_ready
-from hola.rpc.errors import error_from_call
+from hola.errors import ConfigError, HolaError, Overloaded, Unauthenticated
+from hola.rpc.channel import open_channel
 from hola.rpc.gate import asks_certificates, takes_tokens
-from hola.rpc.server import RpcServer
-from hola.security.api_keys import NewKey, new_key
+from hola.security.api_keys import new_key
 from hola.security.authenticate import Authenticator, Claim
-from hola.security.caller import current_caller
 from hola.security.failures import BURST
-from hola.telemetry import Metrics, current_id
-from tests.support.rpc import KINDS, KindsRig, read_all, running_kinds
-from tests.support.security import (
-    AUDIENCE,
-    ISSUER,
-    Pki,
-    key_set,
-    replace_file,
-    signing_key,
-    token,
-)
+from hola.telemetry import current_id
+from tests.support.front_door import front_door, jwt_settings, keys_file, refusal, shown, who
+from tests.support.rpc import KINDS, running_kinds
+from tests.support.security import Pki, replace_file, signing_key, token
 from tests.support.verifier import eventually
 
 ACME, OTHER = new_key("acme"), new_key("other")
-
-
-async def who(text: str) -> str:
-    caller = current_caller()
-    return f"{caller.kind} {caller.tenant}"
-
-
-def keys_file(folder: Path, *keys: NewKey) -> str:
-    path = folder / "keys"
-    replace_file(path, "\n".join(key.line for key in keys).encode())
-    return str(path)
-
-
-def jwt_settings(folder: Path, *keys: Any) -> dict[str, str]:
-    path = folder / "jwks.json"
-    replace_file(path, key_set(*keys))
-    return {"jwks": str(path), "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
-
-
-@asynccontextmanager
-async def front_door(act: Any = who, **settings: Any) -> AsyncIterator[KindsRig]:
-    async with running_kinds(act, front_door=True, **settings) as rig:
-        yield rig
-
-
-def shown(text: str) -> dict[str, Any]:
-    """Call options that show a credential."""
-    return {"metadata": (("authorization", f"Bearer {text}"),)}
-
-
-async def refusal(rig: KindsRig, kind: str = "unary_unary", **options: Any) -> HolaError:
-    """What a call is refused with. A stream sends nothing: grpc's client forgets the status of one
-    that is over before its first message, and calls that an internal error.
-    """
-    silent = kind.startswith("stream")
-    call = rig.start_call(kind, silent=silent, timeout=20, **options)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await (call.read() if kind == "stream_stream" else read_all(call))
-    error = error_from_call(raised.value)
-    assert raised.value.code().value[0] == error.grpc_code
-    return error
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,33 +57,6 @@ async def test_the_handler_of_a_stranger_never_runs(tmp_path: Path, kind: str) -
         await refusal(rig, kind, **shown("x"))
         await refusal(rig, kind, raw=b"\xff\xff", **shown("x"))
     assert ran == []
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_stranger_is_refused_before_anything_is_read(tmp_path: Path, kind: str) -> None:
-    """Calls that send nothing would otherwise fill the server up."""
-    async with front_door(api_keys=keys_file(tmp_path, ACME), max_calls=3) as rig:
-        for _ in range(10):
-            call = rig.channel.stream_stream(f"/hola.test.Kinds/{kind}")()
-            assert await code_of(call) is grpc.StatusCode.UNAUTHENTICATED
-        assert await rig.call(kind, **shown(ACME.text))
-
-
-@pytest.mark.parametrize("kind", KINDS[:2])
-async def test_a_request_that_does_not_come_is_not_waited_for(kind: str) -> None:
-    async with running_kinds(rpc_timeout_s=0.2) as rig:
-        silent = rig.channel.stream_stream(f"/hola.test.Kinds/{kind}")()
-        assert await code_of(silent) is grpc.StatusCode.DEADLINE_EXCEEDED
-        empty = rig.channel.stream_stream(f"/hola.test.Kinds/{kind}")()
-        await empty.done_writing()
-        assert await code_of(empty) is grpc.StatusCode.INVALID_ARGUMENT
-        assert await rig.call(kind)
-
-
-async def code_of(call: Any) -> grpc.StatusCode:
-    """How a call ends whose client sends nothing more."""
-    async with asyncio.timeout(20):
-        return await call.code()
 
 
 async def test_log_lines_of_a_call_name_its_tenant(tmp_path: Path) -> None:
@@ -300,83 +216,6 @@ async def test_who_fails_too_often_waits_and_others_beside_it_do_not(tmp_path: P
     assert type(await outcome("garbage", peer)) is Overloaded
 
 
-async def test_health_is_open_and_reflection_is_not(tmp_path: Path) -> None:
-    async with front_door(api_keys=keys_file(tmp_path, ACME)) as rig:
-        stub = health_pb2_grpc.HealthStub(rig.channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=20)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        assert await reflected(rig, **shown(ACME.text)) is grpc.StatusCode.UNIMPLEMENTED
-    async with front_door(api_keys=keys_file(tmp_path, ACME), reflection=True) as rig:
-        assert await reflected(rig) is grpc.StatusCode.UNAUTHENTICATED
-        assert await reflected(rig, **shown(ACME.text)) is grpc.StatusCode.OK
-    async with front_door() as rig:
-        assert await reflected(rig) is grpc.StatusCode.OK
-
-
-async def reflected(rig: KindsRig, **options: Any) -> grpc.StatusCode:
-    """How a question about the services ends."""
-    stub = reflection_pb2_grpc.ServerReflectionStub(rig.channel)
-    request = reflection_pb2.ServerReflectionRequest(list_services="")
-    try:
-        answers = [
-            a async for a in stub.ServerReflectionInfo(iter([request]), timeout=20, **options)
-        ]
-    except grpc.aio.AioRpcError as error:
-        return error.code()
-    assert len(answers) == 1
-    return grpc.StatusCode.OK
-
-
-async def test_a_tenant_runs_so_many_calls_and_others_run_theirs(tmp_path: Path) -> None:
-    running, may_end = asyncio.Semaphore(0), asyncio.Event()
-
-    async def act(text: str) -> str:
-        running.release()
-        await may_end.wait()
-        return text
-
-    async with front_door(
-        act, api_keys=keys_file(tmp_path, ACME, OTHER), max_calls_per_tenant=2
-    ) as rig:
-        calls = [asyncio.create_task(rig.call(kind, **shown(ACME.text))) for kind in KINDS[:2]]
-        async with asyncio.timeout(20):
-            await running.acquire()
-            await running.acquire()
-        full = await refusal(rig, **shown(ACME.text))
-        assert type(full) is QuotaExceeded
-        assert full.details == {"tenant": "acme", "retry_after_ms": "1000"}
-        calls.append(asyncio.create_task(rig.call("unary_unary", **shown(OTHER.text))))
-        async with asyncio.timeout(20):
-            await running.acquire()
-        may_end.set()
-        await asyncio.gather(*calls)
-        assert await rig.call("unary_unary", **shown(ACME.text))
-
-
-async def test_a_tenant_gets_its_places_back_however_a_call_ends(tmp_path: Path) -> None:
-    started = asyncio.Semaphore(0)
-
-    async def act(text: str) -> str:
-        started.release()
-        if text == "fail":
-            raise ValueError(text)
-        await asyncio.Event().wait()
-        return text
-
-    async with front_door(act, api_keys=keys_file(tmp_path, ACME), max_calls_per_tenant=1) as rig:
-        for kind in KINDS:
-            call = rig.start_call(kind, **shown(ACME.text))
-            async with asyncio.timeout(20):
-                await started.acquire()
-                call.cancel()
-                await rig.servicer.cancelled.wait()
-            rig.servicer.cancelled.clear()
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await rig.call(kind, "fail", timeout=20, **shown(ACME.text))
-            assert raised.value.code() is grpc.StatusCode.INTERNAL
-            await started.acquire()
-
-
 async def test_a_token_is_less_than_a_certificate(pki: Pki, tmp_path: Path) -> None:
     """Both shown: the call counts as the client's, who may do less than a service."""
     options = pki.settings("verifier") | {"client_certs": "require"}
@@ -445,61 +284,3 @@ async def test_a_server_does_not_start_with_files_it_cannot_use(settings, why) -
     with pytest.raises(ConfigError, match=why):
         async with front_door(**settings):
             pass
-
-
-@pytest.mark.parametrize("encrypted", [False, True])
-async def test_connections_are_bounded_and_come_back(pki: Pki, encrypted: bool) -> None:
-    """Whoever opens many and says nothing is hung up on; who is connected does not notice."""
-    tls = pki.settings("verifier") if encrypted else {}
-    client = Settings(**pki.settings("drafter")) if encrypted else None
-    options = {"max_connections": 5, "connect_timeout_s": 0.5}
-    async with running_kinds(who, client=client, **tls, **options) as rig:
-        assert await rig.call("unary_unary")
-        host, _, port = rig.server.address.partition("://")[2].partition(":")
-        opened = [await asyncio.open_connection(host, int(port)) for _ in range(20)]
-        assert await rig.call("unary_unary")
-        async with asyncio.timeout(30):
-            for reader, writer in opened:
-                with suppress(ConnectionResetError):
-                    await reader.read()
-                writer.close()
-        fresh = open_channel(rig.server.address, client or Settings())
-        await wait_ready(fresh, 20, HolaError("no connection"))
-        await fresh.close()
-
-
-async def test_the_health_port_answers_health_only(pki: Pki) -> None:
-    client = Settings(**pki.settings("drafter"))
-    options = pki.settings("verifier") | {"health_listen": "0.0.0.0:0"}
-    async with running_kinds(who, client=client, **options) as rig:
-        address = f"127.0.0.1:{rig.server.health_port}"
-        channel = open_channel(address, client, plaintext=True)
-        stub = health_pb2_grpc.HealthStub(channel)
-        for service in ("", "hola.v1.CompressorService"):
-            request = health_pb2.HealthCheckRequest(service=service)
-            answer = await stub.Check(request, timeout=20)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        side = KindsRig(rig.server, rig.servicer, channel, rig.metrics)
-        for kind in KINDS:
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await side.call(kind, timeout=20)
-            assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert await reflected(side) is grpc.StatusCode.UNIMPLEMENTED
-        await rig.server.leave()
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=20)
-        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
-        await channel.close()
-
-
-async def test_a_taken_health_port_is_a_clear_error() -> None:
-    async with running_kinds(health_listen="127.0.0.1:0") as rig:
-        taken = f"127.0.0.1:{rig.server.health_port}"
-        server = RpcServer("127.0.0.1:0", [], Settings(health_listen=taken), Metrics())
-        with pytest.raises(ConfigError, match="cannot listen on"):
-            await server.start()
-        await server.stop()
-
-
-def test_a_malformed_health_address_is_a_clear_error() -> None:
-    with pytest.raises(ConfigError, match="not an address"):
-        RpcServer("127.0.0.1:0", [], Settings(health_listen="7080"), Metrics())
