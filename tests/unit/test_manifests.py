@@ -77,6 +77,42 @@ def test_the_base_obeys_every_policy():
     assert list(violations(base())) == []
 
 
+def scaled() -> Overlay:
+    """The base with its scalers, which own the number of replicas."""
+    files = sorted((REPO / "k8s/components/autoscaling").glob("*r.yaml"))
+    items = [item for file in files for item in yaml.safe_load_all(file.read_text("utf-8"))]
+    overlay = Overlay((*base().objects, *items))
+    for scaler in overlay.kind("HorizontalPodAutoscaler", "ScaledObject"):
+        del overlay.named("Deployment", scaler["metadata"]["name"])["spec"]["replicas"]
+    return overlay
+
+
+def test_scalers_obey_every_policy():
+    assert len(scaled().kind("HorizontalPodAutoscaler", "ScaledObject")) == 4
+    assert list(violations(scaled())) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda spec: spec.update(minReplicaCount=0), "may end the last one"),
+        (lambda spec: spec.pop("minReplicaCount"), "may end the last one"),
+        (
+            lambda spec: spec["triggers"][0]["metadata"].update(listName="hola:{jobs}:queue:a"),
+            "sees one tenant's jobs only",
+        ),
+        (
+            lambda spec: spec["triggers"][0]["metadata"].update(listName="hola:{compression}:x"),
+            "a key that is not ours",
+        ),
+    ],
+)
+def test_a_policy_sees_a_scaler_that_leaves_jobs_alone(change, complaint):
+    overlay = scaled()
+    change(overlay.named("ScaledObject", "compressor")["spec"])
+    assert complaint in "\n".join(violations(overlay))
+
+
 def test_the_call_graph_is_what_settings_say():
     assert set(edges(base())) == {
         ("compressor", "redis", 6379),

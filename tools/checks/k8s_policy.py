@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hola.bus.streams import COMPRESSION_GROUP, GROUP, Keys
+from hola.bus.streams import GROUP, Keys
 from hola.config import load_settings
 from hola.errors import ConfigError
 
@@ -15,7 +15,6 @@ Object = dict[str, Any]
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 NAME = "app.kubernetes.io/name"
 OURS = ("router", "drafter", "verifier", "compressor")
-GROUPS = (GROUP, COMPRESSION_GROUP)
 LOCKED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -189,7 +188,7 @@ def budgets_fit(overlay: Overlay) -> Iterator[str]:
 
 
 def scalers_fit(overlay: Overlay) -> Iterator[str]:
-    """Scalers own the number of replicas, of something that is there, by keys that exist."""
+    """Scalers own the number of replicas, of something that is there, and never end it."""
     for scaler in overlay.kind("HorizontalPodAutoscaler", "ScaledObject"):
         target = scaler["spec"]["scaleTargetRef"]
         name = scaler["metadata"]["name"]
@@ -198,13 +197,28 @@ def scalers_fit(overlay: Overlay) -> Iterator[str]:
             yield f"scaler {name}: scales nothing"
         elif "replicas" in workload["spec"]:
             yield f"scaler {name}: quarrels with replicas of {target['name']}"
-        for trigger in scaler["spec"].get("triggers", ()):
-            metadata, keys = trigger["metadata"], Keys()
-            known = {keys.queue("default"), keys.queued, keys.compression.queue("default")}
-            if {metadata.get("stream"), metadata.get("listName")}.isdisjoint(known):
-                yield f"scaler {name}: watches a key that is not ours: {metadata}"
-            if trigger["type"] == "redis-streams" and metadata["consumerGroup"] not in GROUPS:
-                yield f"scaler {name}: watches a group that is not ours"
+        if scaler["kind"] == "ScaledObject":
+            yield from queue_is_seen(name, scaler["spec"])
+
+
+def queue_is_seen(name: str, spec: Object) -> Iterator[str]:
+    """A scaler by what waits on Redis: keys that exist, every tenant's jobs, never down to none."""
+    keys = Keys()
+    everybody = {keys.queued, keys.compression.queued}
+    watched = set()
+    for trigger in spec["triggers"]:
+        metadata = trigger["metadata"]
+        key = metadata.get("stream") or metadata.get("listName")
+        watched.add(key)
+        if key not in everybody | {keys.queue("default")}:
+            yield f"scaler {name}: watches a key that is not ours: {metadata}"
+        if trigger["type"] == "redis-streams" and metadata["consumerGroup"] != GROUP:
+            yield f"scaler {name}: watches a group that is not ours"
+    if not watched & everybody:
+        yield f"scaler {name}: sees one tenant's jobs only"
+    # What is not set is 0 for KEDA.
+    if not spec.get("minReplicaCount"):
+        yield f"scaler {name}: may end the last one, and with it who takes calls"
 
 
 def policies_follow_the_call_graph(overlay: Overlay) -> Iterator[str]:

@@ -45,11 +45,14 @@ def test_each_user_does_its_work_and_no_more(server) -> None:
         ours.xreadgroup(GROUP, "a", {queue: ">"}, count=2)
         ours.xack(queue, GROUP, jobs[0])
         ours.xdel(queue, jobs[0])
+        ours.hset(Keys().compression.queued, mapping={"a/job": "a/1-0", "b/job": "b/1-0"})
         with pytest.raises(redis.exceptions.NoPermissionError):
             ours.flushall()
     scaler = (secrets / "keda-password").read_text("ascii")
     with redis.Redis(unix_socket_path=str(socket), username="keda", password=scaler) as keda:
         assert keda.xinfo_groups(queue)[0]["lag"] == 3  # what KEDA's lagCount reads
+        counted = "return redis.call('hlen', KEYS[1])"  # what its listName reads of a hash
+        assert keda.eval(counted, 1, Keys().compression.queued) == 2
         with pytest.raises(redis.exceptions.NoPermissionError):
             keda.xrange(queue)
     with redis.Redis(unix_socket_path=str(socket), username="probe", password="any") as probe:
