@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +54,32 @@ class WorkDirs:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_room(estimate: Estimate, folder: Path, memory_budget_bytes: int = 0) -> None:
+def bytes_in(folder: Path) -> int:
+    """Size of all files below a folder; one that goes meanwhile counts nothing."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):
+            status = file.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
+def check_room(
+    estimate: Estimate,
+    folder: Path,
+    memory_budget_bytes: int = 0,
+    kept_bytes: int = 0,
+    *,
+    waits: bool = False,
+) -> None:
     """Raises MemoryBudgetExceeded or NoDiskSpace, naming the numbers, for what does not fit now.
 
-    `memory_budget_bytes` 0 is whatever is free.
+    `memory_budget_bytes` 0 is whatever is free or, of a job that still `waits`, whatever there is:
+    what has memory now may have ended before it begins. `kept_bytes` of what the job needs lie on the disk
+    already, in passes that are done: a job that goes on needs the rest.
     """
-    bounds = [bound for bound in (memory_budget_bytes or None, available_bytes()) if bound]
+    here = total_bytes() if waits else available_bytes()
+    bounds = [bound for bound in (memory_budget_bytes or None, here) if bound]
     if bounds and estimate.memory_bytes > min(bounds):
         raise MemoryBudgetExceeded(
             f"the job needs about {estimate.memory_bytes} bytes of memory, {min(bounds)} can be"
@@ -67,11 +89,11 @@ def check_room(estimate: Estimate, folder: Path, memory_budget_bytes: int = 0) -
         )
     place = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(place).free
-    if estimate.disk_bytes > free:
+    needed = estimate.disk_bytes - kept_bytes
+    if needed > free:
         raise NoDiskSpace(
-            f"the job needs about {estimate.disk_bytes} bytes on the disk of {place}, {free} are"
-            " free",
-            needed_bytes=estimate.disk_bytes,
+            f"the job needs about {needed} bytes on the disk of {place}, {free} are free",
+            needed_bytes=needed,
             available_bytes=free,
             path=place,
         )

@@ -32,7 +32,7 @@ from hola_compressor.artifacts import artifact_info, name_sources
 from hola_compressor.passes import Progress
 from hola_compressor.process import PassProcess
 from hola_compressor.sources import Source, Sources
-from hola_compressor.workdir import WorkDirs, check_room
+from hola_compressor.workdir import WorkDirs, bytes_in, check_room
 
 log = get_logger(__name__)
 
@@ -222,7 +222,8 @@ class _Run:
         plan = await asyncio.to_thread(shop.sources.local_plan, job, work)
         self._say("prepare", "predicting memory and disk")
         estimate = await shop.process.estimate(plan, source.checkpoint)
-        await asyncio.to_thread(check_room, estimate, work, shop.memory_budget_bytes)
+        kept = await asyncio.to_thread(bytes_in, work)
+        await asyncio.to_thread(check_room, estimate, work, shop.memory_budget_bytes, kept)
         built = await shop.process.run(plan, source.checkpoint, work, self._advance)
         self._say(PUBLISHING, "writing the artifact into the store", 1.0)
         # The last look before the store changes: a job that was cancelled or lost must not get in.

@@ -65,7 +65,7 @@ def run(
         progress(
             Progress(stage="recover", done=(step + 1) / steps, message=f"step {step}", eta_s=1)
         )
-    return _artifact(plan, work, value)
+    return artifact(plan, work, value)
 
 
 def _misbehave(seed: int) -> None:
@@ -81,7 +81,8 @@ def _misbehave(seed: int) -> None:
         os._exit(3)
 
 
-def _artifact(plan: Plan, work: Path, value: bytes) -> Built:
+def artifact(plan: Plan, work: Path, value: bytes) -> Built:
+    """A model directory with a report in `work`, its weights made of `value`."""
     folder = work / "artifact"
     if not folder.is_dir():
         part = work / "artifact.part"

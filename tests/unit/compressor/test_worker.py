@@ -1,0 +1,118 @@
+"""The worker's own decisions, with passes that are played: what it checks, and when it lets go."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hola.bus.memory import MemoryBus
+from hola.compression.job import CompressionJob, JobState, JobStatus
+from hola.compression.plan import Plan
+from hola.models.store import ModelStore
+from hola_compressor.passes import Estimate, Progress
+from hola_compressor.process import PassProcess
+from hola_compressor.sources import Sources
+from hola_compressor.workdir import WorkDirs
+from hola_compressor.worker import CompressionWorker, Workshop
+from tests.support import passes_child
+from tests.support.compression import compression_job, queued, write_source_family
+
+IDLE_S = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played(PassProcess):
+    """Passes without a process: they need `disk_bytes`, and make the stand-ins' artifact."""
+
+    disk_bytes: int = 1000
+    ran: asyncio.Event
+
+    async def estimate(self, plan: Plan, source: Path) -> Estimate:
+        return Estimate(memory_bytes=1, disk_bytes=self.disk_bytes, smallest_bytes=1)
+
+    async def run(
+        self, plan: Plan, source: Path, work: Path, progress: Callable[[Progress], None]
+    ) -> Path:
+        self.ran.set()
+        return passes_child.artifact(plan, work, b"w").artifact
+
+
+@dataclass
+class Site:
+    """A bus, a store with the family `tiny`, and one worker."""
+
+    folder: Path
+    bus: MemoryBus
+    passes: Played
+    idle_s: float = IDLE_S
+
+    @property
+    def works(self) -> WorkDirs:
+        return WorkDirs(self.folder / "work")
+
+    @property
+    def store(self) -> ModelStore:
+        return ModelStore(self.folder / "models")
+
+    async def submit(self, **changes: Any) -> CompressionJob:
+        values = {"model": "tiny", "name": "tiny-lobi", "plan": Plan(target_bytes=5000), **changes}
+        job = compression_job(**values)
+        await self.bus.compression.submit(job, queued(job.job_id))
+        return job
+
+    def worker(self) -> CompressionWorker:
+        shop = Workshop(sources=Sources(store=self.store), works=self.works, process=self.passes)
+        return CompressionWorker(
+            self.bus, shop, name="w", idle_s=self.idle_s, bus_patience_s=self.idle_s
+        )
+
+    @asynccontextmanager
+    async def working(self):
+        task = asyncio.create_task(self.worker().run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def ended(self, job: CompressionJob) -> JobStatus:
+        """The job's last status, once a worker has brought it there."""
+        async with self.working():
+            while True:
+                status = await self.bus.compression.status(job.tenant, job.job_id)
+                if status.state.ended:
+                    return status
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> Site:
+    write_source_family(tmp_path / "models")
+    return Site(tmp_path, MemoryBus(), Played(lease_s=IDLE_S, ran=asyncio.Event()))
+
+
+@pytest.mark.parametrize(("kept", "state"), [(0, JobState.FAILED), (600, JobState.DONE)])
+async def test_a_job_that_goes_on_needs_only_the_rest_of_its_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch, kept: int, state: JobState
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    site.passes = Played(lease_s=IDLE_S, ran=asyncio.Event(), disk_bytes=1500)
+    job = await site.submit()
+    done = site.works.of(job) / "02-prune"
+    done.mkdir()
+    (done / "result.safetensors").write_bytes(bytes(kept))
+    last = await site.ended(job)
+    assert last.state is state, last.failure
+    if last.failure is not None:
+        assert (last.failure.reason, last.failure.details["needed_bytes"]) == (
+            "NO_DISK_SPACE",
+            "1500",
+        )
