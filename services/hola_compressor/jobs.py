@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
+from functools import partial
 
 from hola.bus.ports import Bus
 from hola.compression.job import (
@@ -159,7 +160,8 @@ class Compressor:
                 budget_bytes=budget,
                 smallest_bytes=estimate.smallest_bytes,
             )
-        await asyncio.to_thread(check_room, estimate, shop.works.root, shop.memory_budget_bytes)
+        place, memory = shop.works.root, shop.memory_budget_bytes
+        await asyncio.to_thread(partial(check_room, estimate, place, memory, waits=True))
         return estimate
 
 

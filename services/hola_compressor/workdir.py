@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hola.compression.job import CompressionJob
-from hola.engines.memory import available_bytes
+from hola.engines.memory import available_bytes, total_bytes
 from hola.errors import MemoryBudgetExceeded, NoDiskSpace
 from hola.telemetry import get_logger
 from hola_compressor.child import LOCK_FILE
@@ -75,8 +75,8 @@ def check_room(
     """Raises MemoryBudgetExceeded or NoDiskSpace, naming the numbers, for what does not fit now.
 
     `memory_budget_bytes` 0 is whatever is free or, of a job that still `waits`, whatever there is:
-    what has memory now may have ended before it begins. `kept_bytes` of what the job needs lie on the disk
-    already, in passes that are done: a job that goes on needs the rest.
+    what has memory now may have ended before it begins. `kept_bytes` of what the job needs lie on
+    the disk already, in passes that are done: a job that goes on needs the rest.
     """
     here = total_bytes() if waits else available_bytes()
     bounds = [bound for bound in (memory_budget_bytes or None, here) if bound]

@@ -1,4 +1,4 @@
-"""What fits: free memory of the machine or its cgroup, and a budget that names its numbers."""
+"""What fits: memory of the machine or its cgroup, and a budget that names its numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _MIB = 2**20
 _UNLIMITED = 2**60
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of either version of cgroups
 
 
 def available_bytes(meminfo: Path = _MEMINFO, cgroup_root: Path = _CGROUP_ROOT) -> int | None:
@@ -19,10 +20,18 @@ def available_bytes(meminfo: Path = _MEMINFO, cgroup_root: Path = _CGROUP_ROOT) 
 
     None where neither can be read (not Linux). Page cache that the kernel can drop counts as free.
     """
-    known = [
-        free for free in (_machine_free(meminfo), _cgroup_free(cgroup_root)) if free is not None
-    ]
+    found = (_meminfo(meminfo, "MemAvailable"), _cgroup_free(cgroup_root))
+    known = [free for free in found if free is not None]
     return min(known) if known else None
+
+
+def total_bytes(meminfo: Path = _MEMINFO, cgroup_root: Path = _CGROUP_ROOT) -> int | None:
+    """All memory of the machine or, where that is less, what its cgroup may take; in use or not.
+
+    None where neither can be read (not Linux).
+    """
+    bounds = [_meminfo(meminfo, "MemTotal"), *(_number(cgroup_root / name) for name in _LIMITS)]
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 class MemoryBudget:
@@ -81,10 +90,10 @@ def _mib(count: int) -> str:
     return f"{count / _MIB:,.1f} MiB"
 
 
-def _machine_free(meminfo: Path) -> int | None:
+def _meminfo(file: Path, key: str) -> int | None:
     try:
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
+        for line in file.read_text().splitlines():
+            if line.startswith(f"{key}:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         return None

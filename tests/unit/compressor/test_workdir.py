@@ -72,3 +72,19 @@ def test_room_is_checked_with_the_numbers(
         check_room(needed, tmp_path / "not/there/yet", budget)
     details = raised.value.details  # type: ignore[attr-defined]
     assert int(details["needed_bytes"]) > int(details["available_bytes"])
+
+
+def test_a_job_that_waits_may_need_memory_that_another_one_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("hola_compressor.workdir.available_bytes", lambda: 500)
+    monkeypatch.setattr("hola_compressor.workdir.total_bytes", lambda: 4000)
+    needed = Estimate(memory_bytes=1000, disk_bytes=1, smallest_bytes=1)
+    check_room(needed, tmp_path, waits=True)
+    with pytest.raises(MemoryBudgetExceeded, match="500 can be had"):
+        check_room(needed, tmp_path)
+    with pytest.raises(MemoryBudgetExceeded, match="900 can be had"):
+        check_room(needed, tmp_path, 900, waits=True)
+    too_much = Estimate(memory_bytes=4001, disk_bytes=1, smallest_bytes=1)
+    with pytest.raises(MemoryBudgetExceeded, match="4000 can be had"):
+        check_room(too_much, tmp_path, 9000, waits=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hola.engines.memory import MemoryBudget, available_bytes
+from hola.engines.memory import MemoryBudget, available_bytes, total_bytes
 from hola.errors import MemoryBudgetExceeded
 
 GIB = 2**30
@@ -59,6 +59,17 @@ def test_older_cgroups(tmp_path: Path) -> None:
     (root / "memory" / "memory.usage_in_bytes").write_text("1000\n")
     (root / "memory" / "memory.stat").write_text("total_inactive_file 500\n")
     assert available_bytes(machine(tmp_path, free_kib=4), root) == 2500
+
+
+def test_all_memory_is_the_smaller_of_machine_and_limit_whatever_is_in_use(tmp_path: Path) -> None:
+    meminfo, nothing = machine(tmp_path, free_kib=4), tmp_path / "none"
+    limited = cgroup(tmp_path, memory__max="3000\n", memory__current="2999\n")
+    (tmp_path / "v1/memory").mkdir(parents=True)
+    (tmp_path / "v1/memory/memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
+    assert total_bytes(meminfo, nothing) == 99999999 * 1024
+    assert total_bytes(meminfo, limited) == 3000
+    assert total_bytes(meminfo, tmp_path / "v1") == 99999999 * 1024
+    assert total_bytes(nothing, nothing) is None
 
 
 @pytest.mark.parametrize("text", ["", "MemAvailable:", "MemAvailable: x kB", "nonsense"])
