@@ -218,6 +218,8 @@ class _Run:
         job, shop = self._delivery.job, self._shop
         self._say("prepare", "finding the checkpoint")
         source = await asyncio.to_thread(shop.sources.find, job.model, job.tier)
+        # A hub id is only known here, and the family may have come since the job was submitted.
+        await asyncio.to_thread(shop.sources.check_tokenizers, job, source)
         work = await asyncio.to_thread(shop.works.of, job)
         plan = await asyncio.to_thread(shop.sources.local_plan, job, work)
         self._say("prepare", "predicting memory and disk")

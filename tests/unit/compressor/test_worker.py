@@ -16,6 +16,7 @@ import pytest
 from hola.bus.memory import MemoryBus
 from hola.compression.job import CompressionJob, JobState, JobStatus
 from hola.compression.plan import Plan
+from hola.models.family import TierSource, write_manifest
 from hola.models.store import ModelStore
 from hola_compressor.passes import Estimate, Progress
 from hola_compressor.process import PassProcess
@@ -24,6 +25,7 @@ from hola_compressor.workdir import WorkDirs
 from hola_compressor.worker import CompressionWorker, Workshop
 from tests.support import passes_child
 from tests.support.compression import compression_job, queued, write_source_family
+from tests.support.tiny_models import write_tokenizer
 
 IDLE_S = 1000.0
 
@@ -116,3 +118,19 @@ async def test_a_job_that_goes_on_needs_only_the_rest_of_its_disk(
             "NO_DISK_SPACE",
             "1500",
         )
+
+
+async def test_another_tokenizer_ends_a_job_before_its_passes(site: Site) -> None:
+    """Nobody could check it at submission: a hub id, or a family that came later."""
+    job = await site.submit()
+    other = write_source_family(site.folder / "models", job.name).path
+    for tier in ("draft", "target"):
+        write_tokenizer(other / tier, merges=3)
+    ladder = [TierSource(name="draft", path="draft")]
+    write_manifest(
+        other, name=job.name, target=TierSource(name="target", path="target"), ladder=ladder
+    )
+    last = await site.ended(job)
+    assert last.failure is not None
+    assert last.failure.reason == "TOKENIZER_MISMATCH"
+    assert not site.passes.ran.is_set()
