@@ -9,9 +9,11 @@ JSON: {"progress"}, and at the end {"built"}, {"estimate"} or {"error"}.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -23,7 +25,7 @@ from typing import Any, BinaryIO, TextIO
 
 from hola.compression.plan import parse_plan
 from hola.engines.memory import available_bytes
-from hola.errors import Cancelled, Fenced, HolaError, MemoryBudgetExceeded
+from hola.errors import Cancelled, Fenced, HolaError, MemoryBudgetExceeded, NoDiskSpace
 from hola_compressor import passes
 
 LOCK_FILE = ".lock"
@@ -31,6 +33,8 @@ _MAX_REQUEST_BYTES = 2**24
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.1
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = ("no space left on device", "disk quota exceeded")  # as safetensors and others say it
 
 
 class Lease:
@@ -70,7 +74,7 @@ def main(
     except HolaError as error:
         answer = {"error": _as_data(error)}
     except BaseException as error:
-        answer = {"error": _as_data(_translated(error))}
+        answer = {"error": _as_data(_translated(error, Path(request.get("work", "."))))}
         if not isinstance(error, MemoryError | KeyboardInterrupt):
             import traceback
 
@@ -114,8 +118,15 @@ def _lock(lock: TextIO, lease: Lease) -> None:
             return
 
 
-def _translated(error: BaseException) -> HolaError:
+def _translated(error: BaseException, work: Path) -> HolaError:
     text = f"{type(error).__name__}: {error}".strip()
+    if getattr(error, "errno", None) in _DISK_FULL or any(w in text.lower() for w in _NO_SPACE):
+        free = shutil.disk_usage(work).free
+        return NoDiskSpace(
+            f"the disk filled up while the passes ran ({text[:200]}); {free} bytes are free now",
+            available_bytes=free,
+            path=work,
+        )
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _OUT_OF_MEMORY):
         return MemoryBudgetExceeded(
             f"the passes ran out of memory ({text[:200]})", available_bytes=available_bytes() or 0

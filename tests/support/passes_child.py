@@ -5,6 +5,7 @@ The plan says what they do: `recover.steps` steps of STEP_S seconds; some seeds 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -25,6 +26,7 @@ STEP_S = 0.04
 KILLED, CRASHES, TOO_SHORT, NO_MEMORY, QUIET, UNKNOWN_KIND, HUGE_MEMORY, HUGE_DISK = range(
     9001, 9009
 )
+DISK_FULL, DISK_FULL_IN_WORDS, ALLOCATION = range(9009, 9012)
 SMALLEST = 1000
 
 
@@ -77,6 +79,12 @@ def _misbehave(seed: int) -> None:
         raise CalibrationTooShort("calibration has 12 tokens, 512 are needed", tokens=12)
     if seed == NO_MEMORY:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 99 bytes")
+    if seed == DISK_FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if seed == DISK_FULL_IN_WORDS:
+        raise RuntimeError('I/O error: Os { code: 28, message: "No space left on device" }')
+    if seed == ALLOCATION:
+        raise MemoryError
     if seed == QUIET:
         os._exit(3)
 

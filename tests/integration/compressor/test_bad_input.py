@@ -171,6 +171,9 @@ ENDS: list[tuple[int, type[HolaError], str]] = [
     (passes_child.TOO_SHORT, CalibrationTooShort, "12 tokens"),
     (passes_child.KILLED, MemoryBudgetExceeded, "were killed"),
     (passes_child.NO_MEMORY, MemoryBudgetExceeded, "out of memory"),
+    (passes_child.ALLOCATION, MemoryBudgetExceeded, "out of memory"),
+    (passes_child.DISK_FULL, NoDiskSpace, "disk filled up"),
+    (passes_child.DISK_FULL_IN_WORDS, NoDiskSpace, "disk filled up"),
     (passes_child.CRASHES, HolaError, "index out of range"),
     (passes_child.QUIET, HolaError, "code 3"),
 ]
@@ -184,7 +187,7 @@ async def test_how_a_job_fails_and_the_next_one_runs(tmp_path: Path) -> None:
             error = from_reason(last.failure.reason, last.failure.message, {})
             assert type(error) is kind, last
             assert text in error.message
-            if kind is MemoryBudgetExceeded:
+            if kind in (MemoryBudgetExceeded, NoDiskSpace):
                 assert int(last.failure.details["available_bytes"]) > 0
         assert (await done(client)).failure is None
     assert not list((tmp_path / "data/compression").glob("*"))
