@@ -8,7 +8,6 @@ JSON: {"progress"}, and at the end {"built"}, {"estimate"} or {"error"}.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import json
@@ -26,11 +25,11 @@ from typing import Any, BinaryIO, TextIO
 from hola.compression.plan import parse_plan
 from hola.engines.memory import available_bytes
 from hola.errors import Cancelled, Fenced, HolaError, MemoryBudgetExceeded, NoDiskSpace
+from hola.lifeline import die_with_parent
 from hola_compressor import passes
 
 LOCK_FILE = ".lock"
 _MAX_REQUEST_BYTES = 2**24
-_PR_SET_PDEATHSIG = 1
 _POLL_S = 0.1
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -64,7 +63,7 @@ def main(
     """Do what the parent asks; the exit code is 0 whenever it got an answer."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print goes to the log
-    _die_with_parent()
+    _yield_to_others()
     request = json.loads(
         os.fdopen(0, "rb", buffering=0, closefd=False).readline(_MAX_REQUEST_BYTES)
     )
@@ -146,10 +145,10 @@ def _say(out: TextIO, answer: dict[str, Any]) -> None:
         out.flush()
 
 
-def _die_with_parent() -> None:
+def _yield_to_others() -> None:
     """On Linux: end with the parent, and be the one to go when memory is short."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
+    with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
 

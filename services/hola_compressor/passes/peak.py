@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hola.engines.onnx import OnnxEngine
 from hola.errors import EngineFailure
+from hola.lifeline import tied_command
 
 _TOKENS, _STEPS = 64, 16
 
@@ -21,7 +22,7 @@ def peak_bytes(folder: Path) -> int:
 
     Runtime and interpreter are in it. Raises EngineFailure when the process fails.
     """
-    command = [sys.executable, "-m", "hola_compressor.passes.peak", str(folder)]
+    command = tied_command("hola_compressor.passes.peak", str(folder))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not done.stdout.strip().isdigit():
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

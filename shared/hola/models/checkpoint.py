@@ -6,7 +6,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 from hola.errors import ArtifactInvalid, InvalidRequest
 from hola.extras import check_installed, require
+from hola.lifeline import tied_command
 
 # The builder writes half precision with an attention that works in place only when asked for
 # CUDA; onnxruntime runs that graph on the CPU as well.
@@ -114,7 +114,8 @@ def _run_builder(
     cache: Path,
     progress: Callable[[str], None],
 ) -> None:
-    command = [sys.executable, "-m", _BUILDER, "-i", str(source), "-o", str(destination)]
+    # Whoever waits for it may be killed: it must not go on holding gigabytes, writing for nobody.
+    command = tied_command(_BUILDER, "-i", str(source), "-o", str(destination))
     command += ["-p", precision, "-e", _EXPORTED_FOR[precision], "-c", str(cache)]
     environ = {
         **os.environ,
