@@ -100,7 +100,7 @@ class CompressionWorker:
         try:
             artifact = await run.to_its_end()
         except asyncio.CancelledError:
-            await self._give_back(delivery)
+            await self._give_back(delivery, run.status)
             raise
         except Fenced as fenced:
             await self._leave(delivery, fenced)
@@ -161,11 +161,11 @@ class CompressionWorker:
         if is_over:
             await asyncio.to_thread(self._shop.works.remove, job)
 
-    async def _give_back(self, delivery: CompressionDelivery) -> None:
+    async def _give_back(self, delivery: CompressionDelivery, last: JobStatus) -> None:
         """This worker stops: the next one need not wait until the job has gone silent."""
         try:
             async with asyncio.timeout(GIVE_BACK_S):
-                await self._bus.compression.release(self._name, delivery)
+                await self._bus.compression.release(self._name, delivery, last.waiting())
         except (BusUnavailable, TimeoutError) as error:
             log.warning("job_not_given_back", message=str(error))
 

@@ -6,6 +6,7 @@ is the last one.
 
 from __future__ import annotations
 
+from hola.bus import job_scripts
 from hola.bus.job_scripts import ENQUEUE, FORGET, KEEP, OWNED
 
 # KEYS tenants, queued, ready, record. ARGV as ENQUEUE's eight, then status, TTL ms.
@@ -42,6 +43,24 @@ if record[2] then return 'LOST' end
 redis.call('HSET', KEYS[2], 'status', ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 return 'OK'
+"""
+)
+
+# KEYS queue, ready, record. ARGV as RELEASE's five, then status, TTL ms. A job that was cancelled
+# meanwhile is in no queue any more.
+RELEASE = (
+    """
+local function release()
+"""
+    + job_scripts.RELEASE
+    + """
+end
+local reply = release()
+if reply == 'OK' and redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('HSET', KEYS[3], 'status', ARGV[6])
+  redis.call('PEXPIRE', KEYS[3], ARGV[7])
+end
+return reply
 """
 )
 

@@ -18,7 +18,7 @@ from hola.compression.job import (
     job_key,
 )
 from hola.convert.compression import decode_status, encode_compression, encode_status, name_of
-from hola.errors import HolaError
+from hola.errors import Fenced, HolaError
 from hola.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -62,9 +62,17 @@ class MemoryCompression:
         self._queue.renew(consumer, delivery.token)
         self._write(delivery.job.key, status)
 
-    async def release(self, consumer: str, delivery: CompressionDelivery) -> None:
+    async def release(
+        self, consumer: str, delivery: CompressionDelivery, status: JobStatus
+    ) -> None:
         """See CompressionQueue."""
+        try:
+            self._check_open(consumer, delivery)
+            self._queue.renew(consumer, delivery.token)
+        except Fenced:
+            return
         self._queue.release(consumer, delivery.token)
+        self._write(delivery.job.key, status)
 
     async def finish(self, consumer: str, delivery: CompressionDelivery, status: JobStatus) -> None:
         """See CompressionQueue."""

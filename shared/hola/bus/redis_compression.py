@@ -6,7 +6,7 @@ import time
 
 from hola.bus import compression_rules, compression_scripts, rules
 from hola.bus.redis_link import Argument, RedisLink, milliseconds
-from hola.bus.redis_queue import READY_TTL_S, RedisQueue
+from hola.bus.redis_queue import READY_TTL_S, RELEASED_IDLE_S, RedisQueue
 from hola.bus.rules import RawJob
 from hola.bus.streams import COMPRESSION_GROUP
 from hola.compression.job import (
@@ -33,6 +33,7 @@ class RedisCompression:
         self._queue = RedisQueue(link, self._keys, COMPRESSION_GROUP)
         self._submit = link.script(compression_scripts.SUBMIT)
         self._report = link.script(compression_scripts.REPORT)
+        self._release = link.script(compression_scripts.RELEASE)
         self._finish = link.script(compression_scripts.FINISH)
         self._end = link.script(compression_scripts.END)
 
@@ -81,9 +82,16 @@ class RedisCompression:
         if await self._link.call(lambda _: self._report(keys, arguments)) == b"LOST":
             raise rules.delivery_lost(delivery.token, consumer)
 
-    async def release(self, consumer: str, delivery: CompressionDelivery) -> None:
+    async def release(
+        self, consumer: str, delivery: CompressionDelivery, status: JobStatus
+    ) -> None:
         """See CompressionQueue."""
-        await self._queue.release(consumer, delivery.token)
+        queue, record = self._queue.job_keys(delivery.token)[0], self._record(delivery.job.key)
+        keys = [queue, self._keys.ready, record]
+        arguments = [*self._queue.owner(consumer, delivery.token), milliseconds(RELEASED_IDLE_S)]
+        arguments += [milliseconds(READY_TTL_S), encode_status(status)]
+        arguments += [milliseconds(self._link.limits.waiting_compression_ttl_s)]
+        await self._link.call(lambda _: self._release(keys, arguments))
 
     async def finish(self, consumer: str, delivery: CompressionDelivery, status: JobStatus) -> None:
         """See CompressionQueue."""

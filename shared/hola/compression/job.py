@@ -102,6 +102,17 @@ class JobStatus:
     artifact: ArtifactInfo | None = None
     updated_unix_ms: int = 0
 
+    def waiting(self) -> JobStatus:
+        """A job that its worker gave back: as far as it was, and nobody's."""
+        return replace(
+            self,
+            state=JobState.QUEUED,
+            message="",
+            eta_s=None,
+            worker="",
+            attempts=max(self.attempts - 1, 0),
+        )
+
     def failed(self, error: HolaError) -> JobStatus:
         """The end of a job that could not be done."""
         return replace(self, state=JobState.FAILED, failure=JobFailure.of(error), eta_s=None)

@@ -36,10 +36,13 @@ class CompressionQueue(Protocol):
         """
         ...
 
-    async def release(self, consumer: str, delivery: CompressionDelivery) -> None:
-        """Give a job back to whoever takes next; not counted as an attempt.
+    async def release(
+        self, consumer: str, delivery: CompressionDelivery, status: JobStatus
+    ) -> None:
+        """Give a job back to whoever takes next, with the status it waits with until then.
 
-        Nothing happens when another worker has it by now.
+        Not counted as an attempt. Nothing happens when another worker has it by now, or it was
+        ended. Raises BusUnavailable.
         """
         ...
 

@@ -80,7 +80,7 @@ async def test_a_silent_workers_job_goes_to_another_and_the_first_is_fenced(back
         await first.compression.report("a", lost, late)
     with pytest.raises(Fenced):
         await first.compression.finish("a", lost, late.done(ARTIFACT))
-    await first.compression.release("a", lost)
+    await first.compression.release("a", lost, late.waiting())
     await second.compression.finish("b", got, got.status.done(ARTIFACT))
     status = await first.compression.status("default", "j1")
     assert (status.state, status.worker) == (JobState.DONE, "b")
@@ -99,8 +99,33 @@ async def test_reports_are_heartbeats(backend):
 async def test_a_released_job_is_taken_at_once_and_not_counted(backend):
     bus = backend.bus()
     await submitted(bus)
-    await bus.compression.release("a", await taken(bus))
+    delivery = await taken(bus)
+    await bus.compression.release("a", delivery, delivery.status.waiting())
     assert (await taken(bus, "b")).attempts == 1
+
+
+async def test_a_released_job_waits_and_is_nobodys(backend):
+    bus, other = backend.bus(), backend.bus()
+    await submitted(bus)
+    delivery = await taken(bus)
+    half = replace(delivery.status, stage="quantize", progress=0.5, eta_s=12.5, message="layer 3")
+    await bus.compression.report("a", delivery, half)
+    await bus.compression.release("a", delivery, half.waiting())
+    status = await other.compression.status("default", "j1")
+    assert (status.state, status.worker, status.eta_s) == (JobState.QUEUED, "", None)
+    assert (status.stage, status.progress, status.attempts) == ("quantize", 0.5, 0)
+    again = await taken(other, "b")
+    assert (again.status.state, again.status.worker) == (JobState.RUNNING, "b")
+
+
+async def test_who_lost_a_job_cannot_release_it(backend):
+    bus, other = backend.bus(), backend.bus()
+    await submitted(bus)
+    delivery = await taken(bus)
+    assert await other.compression.cancel("default", "j1")
+    await bus.compression.release("a", delivery, delivery.status.waiting())
+    assert (await bus.compression.status("default", "j1")).state is JobState.CANCELLED
+    assert await other.compression.take("b", timeout_s=WAIT_S) is None
 
 
 async def test_cancel_ends_a_waiting_job(backend):

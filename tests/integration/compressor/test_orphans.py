@@ -47,16 +47,16 @@ def test_the_builder_ends_with_the_pass_that_waits_for_it(tmp_path: Path) -> Non
     alive = tmp_path / "alive"
     os.mkfifo(alive)
     environ = {**os.environ, "ALIVE": str(alive), "PYTHONPATH": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", BUILDS], env=environ) as parent:
-        with alive.open("rb", buffering=0) as pipe:
-            builder = int(pipe.readline())
-            parent.kill()
-            try:
-                assert changed(pipe.fileno()), "the builder lives on"
-                assert pipe.read() == b""
-            finally:
-                with suppress(ProcessLookupError):
-                    os.kill(builder, signal.SIGKILL)
+    command = [sys.executable, "-c", BUILDS]
+    with subprocess.Popen(command, env=environ) as parent, alive.open("rb", buffering=0) as pipe:
+        builder = int(pipe.readline())
+        parent.kill()
+        try:
+            assert changed(pipe.fileno()), "the builder lives on"
+            assert pipe.read() == b""
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(builder, signal.SIGKILL)
 
 
 def test_the_look_at_peak_memory_ends_with_the_pass_that_waits_for_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +35,8 @@ class Played(PassProcess):
     """Passes without a process: they need `disk_bytes`, and make the stand-ins' artifact."""
 
     disk_bytes: int = 1000
-    ran: asyncio.Event
+    ran: asyncio.Event = field(default_factory=asyncio.Event)
+    last_for_ever: bool = False
 
     async def estimate(self, plan: Plan, source: Path) -> Estimate:
         return Estimate(memory_bytes=1, disk_bytes=self.disk_bytes, smallest_bytes=1)
@@ -44,6 +45,9 @@ class Played(PassProcess):
         self, plan: Plan, source: Path, work: Path, progress: Callable[[Progress], None]
     ) -> Path:
         self.ran.set()
+        progress(Progress(stage="recover", done=0.5, message="step 3", eta_s=9))
+        if self.last_for_ever:
+            await asyncio.Event().wait()
         return passes_child.artifact(plan, work, b"w").artifact
 
 
@@ -98,7 +102,7 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> Site:
     write_source_family(tmp_path / "models")
-    return Site(tmp_path, MemoryBus(), Played(lease_s=IDLE_S, ran=asyncio.Event()))
+    return Site(tmp_path, MemoryBus(), Played(lease_s=IDLE_S))
 
 
 @pytest.mark.parametrize(("kept", "state"), [(0, JobState.FAILED), (600, JobState.DONE)])
@@ -106,7 +110,7 @@ async def test_a_job_that_goes_on_needs_only_the_rest_of_its_disk(
     site: Site, monkeypatch: pytest.MonkeyPatch, kept: int, state: JobState
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    site.passes = Played(lease_s=IDLE_S, ran=asyncio.Event(), disk_bytes=1500)
+    site.passes = Played(lease_s=IDLE_S, disk_bytes=1500)
     job = await site.submit()
     done = site.works.of(job) / "02-prune"
     done.mkdir()
@@ -134,3 +138,13 @@ async def test_another_tokenizer_ends_a_job_before_its_passes(site: Site) -> Non
     assert last.failure is not None
     assert last.failure.reason == "TOKENIZER_MISMATCH"
     assert not site.passes.ran.is_set()
+
+
+async def test_a_worker_that_stops_leaves_the_job_waiting(site: Site) -> None:
+    site.passes = Played(lease_s=IDLE_S, last_for_ever=True)
+    job = await site.submit()
+    async with site.working():
+        await site.passes.ran.wait()
+    status = await site.bus.compression.status(job.tenant, job.job_id)
+    assert (status.state, status.worker, status.eta_s) == (JobState.QUEUED, "", None)
+    assert (status.stage, status.progress) == ("recover", 0.5)
