@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
@@ -153,8 +153,8 @@ def _request(model: str, plan: PlanOptions, options: JobOptions) -> JobRequest:
 
 def _own_id(model: str, options: JobOptions, plan: str, calibration: bytes) -> str:
     """Equal commands have equal ids, so that a second one finds what the first has done."""
-    path = Path(model).expanduser()
-    place = str(path.resolve()) if path.is_dir() else model
+    folder = os.path.expanduser(model)
+    place = os.path.realpath(folder) if os.path.isdir(folder) else model
     parts = (place, options.tier, options.name, plan, hashlib.sha256(calibration).hexdigest())
     return "own-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 

@@ -50,7 +50,7 @@ class CompressorApp:
         self._bus = bus
         self._workshop = Workshop(
             sources=Sources(
-                store=ModelStore.at(settings.models_dir),
+                store=ModelStore.at(settings.models_dir, offline=settings.offline),
                 hub=settings.compress_hub or private,
                 paths=private,
             ),

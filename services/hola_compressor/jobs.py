@@ -74,12 +74,16 @@ class Compressor:
         sources = self._shop.sources
         if not sources.paths:
             refuse_paths(plan)
+        if plan.draft_for is not None:
+            await asyncio.to_thread(sources.target, plan.draft_for)
+        is_here = sources.known(request.model)
+        if not is_here:
+            sources.check_hub(request.model)
         job = check_job(self._job(request, plan, tenant))
-        if sources.known(job.model):
+        if is_here:
             source = await asyncio.to_thread(sources.find, job.model, job.tier)
             estimate = await self._predict(job, source)
         else:  # a hub id: its worker downloads it, and predicts then
-            sources.check_hub(job.model)
             estimate = Estimate(memory_bytes=0, disk_bytes=0, smallest_bytes=0)
         now_ms = round(time.time() * 1000)
         waiting = JobStatus(job_id=job.job_id, state=JobState.QUEUED, updated_unix_ms=now_ms)
@@ -118,7 +122,7 @@ class Compressor:
         if not request.model:
             raise InvalidRequest("model is empty: name a family of the store", field="model")
         tier = request.publish_tier or (DRAFT_TIER if plan.draft_for else request.tier)
-        name = request.name or f"{(plan.draft_for or request.model).rsplit('/', 1)[-1]}-lobi"
+        name = request.name or self._default_name(request, plan)
         if not tier:
             tier = self._target_tier(request.model)
         for field, value in (("name", name), ("publish_tier", tier)):
@@ -137,6 +141,16 @@ class Compressor:
             name=name,
             publish_tier=tier,
         )
+
+    def _default_name(self, request: JobRequest, plan: Plan) -> str:
+        name = f"{self._shop.sources.called(plan.draft_for or request.model)}-lobi"
+        if not NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"no family can be called {name[:80]!r}: name the one that gets the artifact"
+                " (--name FAMILY)",
+                field="name",
+            )
+        return name
 
     def _target_tier(self, model: str) -> str:
         """The name of what is compressed by default: a family's target."""

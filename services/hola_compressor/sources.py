@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ class Sources:
     """Where sources may come from.
 
     `hub`: hub ids too, which are downloaded. `paths`: directories too, for a job that never left
-    the process of the person who gave them.
+    the process of the person who gave them. A name means a family before it means a directory.
     """
 
     store: ModelStore
@@ -65,10 +66,10 @@ class Sources:
 
         Raises InvalidRequest, UnknownModel, ArtifactInvalid (no such tier, no checkpoint in it).
         """
-        if self.paths and Path(model).expanduser().is_dir():
-            return self._directory(Path(model).expanduser(), model, tier)
+        if (folder := self._directory(model)) is not None:
+            return _checkpoint(folder, folder.name, tier)
         if "/" in model or "\\" in model:
-            return self._directory(self._downloaded(model, progress), model, tier)
+            return _checkpoint(self._downloaded(model, progress), model, tier)
         family = self.store.get(model)
         chosen = family.tier(tier or family.target.name)
         checkpoint = chosen.checkpoint or chosen.path
@@ -84,7 +85,12 @@ class Sources:
 
     def known(self, model: str) -> bool:
         """Whether `find` would look for the model without downloading it."""
-        return "/" not in model or (self.paths and Path(model).expanduser().is_dir())
+        return "/" not in model or self._directory(model) is not None
+
+    def called(self, name: str) -> str:
+        """What a source or target is called, wherever it is."""
+        folder = self._directory(name)
+        return name.rsplit("/", 1)[-1] if folder is None else folder.name
 
     def local_plan(self, job: CompressionJob, work: Path) -> Plan:
         """The job's plan with the paths it has here.
@@ -101,16 +107,22 @@ class Sources:
         return plan
 
     def target(self, name: str) -> Path:
-        """The directory of the target that a draft is made for. Raises UnknownModel."""
-        if self.paths and Path(name).expanduser().is_dir():
-            return Path(name).expanduser()
-        return self.store.get(name).target.path
+        """The directory of the target that a draft is made for.
+
+        Raises InvalidRequest (no such directory), UnknownModel.
+        """
+        folder = self._directory(name)
+        if folder is None and self.paths and "/" in name:
+            raise InvalidRequest(
+                f"draft_for: there is no directory {name[:128]!r}", field="draft_for"
+            )
+        return folder or self.store.get(name).target.path
 
     def publication(self, job: CompressionJob, source: Source) -> Publication:
-        """Where the job's artifact goes."""
+        """Where the job's artifact goes: a draft beside its target, where that is a family's."""
         base, draft_for = source.base, job.plan.draft_for
-        if draft_for is not None and self.known(draft_for) and "/" not in draft_for:
-            base = self.store.get(draft_for)
+        if draft_for is not None:
+            base = None if self._directory(draft_for) else self.store.get(draft_for)
         return Publication(
             name=job.name,
             tier=job.publish_tier,
@@ -146,10 +158,10 @@ class Sources:
     def check_hub(self, model: str) -> None:
         """Raises InvalidRequest for what is no hub id, or where none may be used."""
         if not _HUB_ID.fullmatch(model):
-            raise InvalidRequest(
-                f"model is {model[:128]!r}: a name of a family in the store, never a path",
-                field="model",
-            )
+            wrong = f"model is {model[:128]!r}: a name of a family in the store, never a path"
+            if self.paths:
+                wrong = f"there is no directory {model[:128]!r}, and no hub id looks like that"
+            raise InvalidRequest(wrong, field="model")
         if not self.hub:
             raise InvalidRequest(
                 f"{model} is a hub id, and this compressor takes none: set HOLA_COMPRESS_HUB=1"
@@ -157,13 +169,33 @@ class Sources:
                 field="model",
             )
 
+    def _directory(self, name: str) -> Path | None:
+        """Where the directory of this name is; None for families and hub ids.
+
+        Absolute: what a job keeps from an earlier run is of this directory and no other.
+        """
+        if not self.paths or name in self.store.names():
+            return None
+        folder = os.path.expanduser(name)
+        return Path(folder).resolve() if os.path.isdir(folder) else None
+
     def _downloaded(self, model: str, progress: Callable[[str], None]) -> Path:
         self.check_hub(model)
-        return download_checkpoint(model, progress)
+        try:
+            return download_checkpoint(model, progress, offline=self.store.offline)
+        except ArtifactInvalid as error:
+            parent, _, name = model.partition("/")
+            if not (self.paths and os.path.isdir(parent)):
+                raise
+            raise ArtifactInvalid(
+                f"the directory {parent} has no {name}, and as a hub id: {error.message}"
+            ) from error
 
-    def _directory(self, folder: Path, model: str, tier: str) -> Source:
-        if tier:
-            raise InvalidRequest(f"{model} has no tiers: leave `tier` unset", field="tier")
-        if not (folder / "config.json").is_file():
-            raise ArtifactInvalid(f"{folder.name} is no checkpoint: it has no config.json")
-        return Source(checkpoint=folder, title=folder.resolve().name, tier="")
+
+def _checkpoint(folder: Path, title: str, tier: str) -> Source:
+    """What is compressed where there is no family around it."""
+    if tier:
+        raise InvalidRequest(f"{title} has no tiers: leave `tier` unset", field="tier")
+    if not (folder / "config.json").is_file():
+        raise ArtifactInvalid(f"{title} is no checkpoint: it has no config.json")
+    return Source(checkpoint=folder, title=title, tier="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,47 @@ def test_a_directory_and_json_lines(run: Any, env: Any, stand_ins: Path, tmp_pat
     again = [json.loads(line) for line in run(*command, env=env).stdout.splitlines()]
     assert again[0]["job_id"] == lines[0]["job_id"], "the same command is the same job"
     assert again[-1]["artifact"] == lines[-1]["artifact"]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, repo_root: Path, tmp_path: Path) -> Path:
+    """A working directory with the directories `checkpoint`, `target` and `no name`."""
+    monkeypatch.setenv("PYTHONPATH", str(repo_root))  # of the stand-ins
+    for name in ("checkpoint", "target", "no name"):
+        shutil.copytree(tmp_path / "models/tiny/target", tmp_path / "here" / name)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_a_directory_as_a_shell_completes_it(run: Any, env: Any, stand_ins: Path, here: Path):
+    done = run("compress", "./checkpoint/", *BUDGET, "--plan", str(stand_ins), env=env)
+    assert done.exit_code == 0, done.output
+    assert "checkpoint-lobi/target" in done.stdout
+
+
+def test_a_draft_for_a_directory_beside_this_one(run: Any, env: Any, stand_ins: Path, here: Path):
+    command = ("compress", "tiny", *BUDGET, "--draft-for", "target", "--plan", str(stand_ins))
+    done = run(*command, env=env)
+    assert done.exit_code == 0, done.output
+    assert "target-lobi/lobi" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("./chekpoint",), "there is no directory './chekpoint'"),
+        (("chekpoint/",), "there is no directory 'chekpoint/'"),
+        (("no name",), "--name FAMILY"),
+        (("tiny", "--draft-for", "./chekpoint/"), "there is no directory './chekpoint/'"),
+    ],
+)
+def test_directories_that_will_not_do(
+    run: Any, env: Any, stand_ins: Path, here: Path, arguments: Any, text: str
+):
+    done = run("compress", *arguments, *BUDGET, env=env)
+    assert text in done.stderr
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
 
 
 BAD = [

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compression import done, running_compressor
+from hola.compression.request import JobRequest
+from hola.errors import UnknownModel
+from tests.support.compression import done, plan_json, running_compressor
 
 
 async def test_memory_that_is_in_use_is_looked_at_when_the_job_begins(
@@ -19,3 +21,12 @@ async def test_memory_that_is_in_use_is_looked_at_when_the_job_begins(
     assert last.failure is not None
     assert last.failure.reason == "MEMORY_BUDGET_EXCEEDED"
     assert last.failure.details["available_bytes"] == "10"
+
+
+async def test_the_target_of_a_draft_is_looked_for_though_its_source_is_a_hubs(
+    tmp_path: Path,
+) -> None:
+    plan = plan_json(objective="draft", draft_for="nope")
+    async with running_compressor(tmp_path, compress_hub=True) as client:
+        with pytest.raises(UnknownModel, match="known: tiny"):
+            await client.submit(JobRequest(model="org/name", plan_json=plan))
