@@ -142,6 +142,10 @@ class Backend(Protocol):
         """Payloads given up, with the reasons."""
         ...
 
+    async def compression_letters(self) -> list[bytes]:
+        """Payloads of compression jobs that were given up."""
+        ...
+
     async def tenants(self) -> set[str]:
         """Tenants that the queue knows of."""
         ...
@@ -179,6 +183,9 @@ class MemoryBackend:
 
     async def dead_letters(self) -> list[tuple[bytes, str]]:
         return [(each.payload, each.reason) for each in self._store.queue.dead_letters.values()]
+
+    async def compression_letters(self) -> list[bytes]:
+        return [each.payload for each in self._store.compression.dead_letters.values()]
 
     async def tenants(self) -> set[str]:
         return set(self._store.queue.turns.order({}))
@@ -228,6 +235,10 @@ class RedisBackend:
     async def dead_letters(self) -> list[tuple[bytes, str]]:
         found: Any = await self.client.xrange(self.keys.dead_letters)
         return [(fields[b"p"], fields[b"reason"].decode()) for _, fields in found]
+
+    async def compression_letters(self) -> list[bytes]:
+        found: Any = await self.client.xrange(self.keys.compression.dead_letters)
+        return [fields[b"p"] for _, fields in found]
 
     async def tenants(self) -> set[str]:
         queues = {key.decode() async for key in self.client.scan_iter(f"{self.keys.queues}*")}

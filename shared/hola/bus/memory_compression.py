@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from hola.bus import compression_rules, rules
 from hola.bus.memory_queue import StoredJob
@@ -17,7 +18,13 @@ from hola.compression.job import (
     check_job,
     job_key,
 )
-from hola.convert.compression import decode_status, encode_compression, encode_status, name_of
+from hola.convert.compression import (
+    decode_status,
+    encode_compression,
+    encode_status,
+    name_of,
+    without_text,
+)
 from hola.errors import Fenced, HolaError
 from hola.telemetry import get_logger
 
@@ -126,7 +133,8 @@ class MemoryCompression:
             last = JobStatus(job_id=job_id, state=JobState.QUEUED)
             self._write(key, (decode_status(record) if record else last).failed(error))
         reason = f"{error.reason}: {error.message}"
-        self._queue.bury(stored, reason, self._limits.dead_letter_limit)
+        letter = replace(stored, payload=without_text(stored.payload))
+        self._queue.bury(letter, reason, self._limits.dead_letter_limit)
 
     def _check_open(self, consumer: str, delivery: CompressionDelivery) -> None:
         record = self._store.record(delivery.job.key)

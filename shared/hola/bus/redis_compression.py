@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from hola.bus import compression_rules, compression_scripts, rules
 from hola.bus.redis_link import Argument, RedisLink, milliseconds
@@ -17,7 +18,13 @@ from hola.compression.job import (
     check_job,
     job_key,
 )
-from hola.convert.compression import decode_status, encode_compression, encode_status, name_of
+from hola.convert.compression import (
+    decode_status,
+    encode_compression,
+    encode_status,
+    name_of,
+    without_text,
+)
 from hola.errors import HolaError, UnknownRequest
 from hola.telemetry import get_logger
 
@@ -147,7 +154,9 @@ class RedisCompression:
             except UnknownRequest:
                 last = JobStatus(job_id=job_id, state=JobState.QUEUED)
             await self._write_end(job_key(raw.tenant, job_id), last.failed(error))
-        await self._queue.bury(raw, job_key(raw.tenant, job_id), f"{error.reason}: {error.message}")
+        letter = replace(raw, payload=without_text(raw.payload))
+        name, reason = job_key(raw.tenant, job_id), f"{error.reason}: {error.message}"
+        await self._queue.bury(letter, name, reason)
 
     async def _write_end(self, key: str, status: JobStatus) -> None:
         """The end alone: the job stays where it is for `bury`, which moves it."""

@@ -198,6 +198,17 @@ def decode_release(payload: bytes) -> Release:
     return Release(model=message.model, tier=message.tier, digest=message.digest)
 
 
+def without_text(payload: bytes) -> bytes:
+    """A payload as it may be kept: without calibration text, b"" where that may be anywhere."""
+    try:
+        message = events_pb2.CompressionEvent.FromString(payload)
+    except DecodeError:
+        return b""
+    message.ClearField("calibration")
+    message.DiscardUnknownFields()  # of a later version: they may be text too
+    return message.SerializeToString()
+
+
 def name_of(payload: bytes) -> str:
     """The job id in a payload that may be of no use otherwise; empty without one."""
     try:

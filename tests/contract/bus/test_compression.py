@@ -9,6 +9,7 @@ import pytest
 
 from hola.compression.job import JobState, Release
 from hola.compression.plan import Calibration, Plan, Quantize
+from hola.convert.compression import decode_compression
 from hola.errors import (
     DuplicateRequest,
     Fenced,
@@ -212,7 +213,7 @@ async def test_bad_jobs_are_refused(backend):
 
 async def test_a_job_that_ends_every_worker_is_given_up(backend):
     bus = backend.bus(job_idle_s=IDLE_S, max_attempts=2)
-    await submitted(bus)
+    sent = await submitted(bus, calibration=b"a secret text")
     for worker in ("a", "b"):
         assert (await taken(bus, worker)).job.job_id == "j1"
         await backend.pass_time(IDLE_S * 1.5)
@@ -222,6 +223,8 @@ async def test_a_job_that_ends_every_worker_is_given_up(backend):
     assert status.failure is not None
     assert "2 workers" in status.failure.message
     assert await bus.compression.depth() == 0
+    letters = await backend.compression_letters()
+    assert [decode_compression(each) for each in letters] == [replace(sent, calibration=b"")]
 
 
 async def test_a_payload_of_a_later_version_waits_for_a_newer_worker(backend):
