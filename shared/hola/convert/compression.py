@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 from google.protobuf.message import DecodeError
 
@@ -201,12 +201,10 @@ def decode_release(payload: bytes) -> Release:
 def without_text(payload: bytes) -> bytes:
     """A payload as it may be kept: without calibration text, b"" where that may be anywhere."""
     try:
-        message = events_pb2.CompressionEvent.FromString(payload)
-    except DecodeError:
+        job = decode_compression(payload)
+    except ProtocolViolation:
         return b""
-    message.ClearField("calibration")
-    message.DiscardUnknownFields()  # of a later version: they may be text too
-    return message.SerializeToString()
+    return encode_compression(replace(job, calibration=b""))
 
 
 def name_of(payload: bytes) -> str:
