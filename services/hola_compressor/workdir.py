@@ -13,11 +13,8 @@ from pathlib import Path
 from hola.compression.job import CompressionJob
 from hola.engines.memory import available_bytes, total_bytes
 from hola.errors import MemoryBudgetExceeded, NoDiskSpace
-from hola.telemetry import get_logger
 from hola_compressor.child import LOCK_FILE
 from hola_compressor.passes import Estimate
-
-log = get_logger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
 
@@ -30,28 +27,31 @@ class WorkDirs:
 
     def of(self, job: CompressionJob) -> Path:
         """The job's directory; made if it is not there. Raises NoDiskSpace."""
-        folder = self._folder(job)
+        folder = self._folder(job.tenant, job.job_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise NoDiskSpace(f"{self.root} cannot be written: {error}", path=self.root) from error
         return folder
 
-    def remove(self, job: CompressionJob) -> None:
+    def remove(self, tenant: str, job_id: str) -> None:
         """Forget what a job that has ended left. Idempotent."""
-        shutil.rmtree(self._folder(job), ignore_errors=True)
+        shutil.rmtree(self._folder(tenant, job_id), ignore_errors=True)
 
-    def _folder(self, job: CompressionJob) -> Path:
+    def unused(self) -> list[tuple[str, str, float]]:
+        """Jobs whose directories nobody works in now: tenant, id, seconds since the last change."""
+        found = []
+        for folder in sorted(self.root.glob("*~*")):
+            tenant, _, job_id = folder.name.partition("~")
+            with suppress(OSError):  # another worker removed it
+                age_s = time.time() - folder.stat().st_mtime
+                if not _is_locked(folder):
+                    found.append((tenant, job_id, age_s))
+        return found
+
+    def _folder(self, tenant: str, job_id: str) -> Path:
         """One name of both: a tenant or a job may be called ".."."""
-        return self.root / f"{job.tenant}~{job.job_id}"
-
-    def sweep(self) -> None:
-        """Remove what nobody has touched for KEPT_S seconds and nobody works in."""
-        oldest = time.time() - KEPT_S
-        for folder in self.root.glob("*~*"):
-            if folder.is_dir() and folder.stat().st_mtime < oldest and not _is_locked(folder):
-                log.info("work_removed", path=str(folder))
-                shutil.rmtree(folder, ignore_errors=True)
+        return self.root / f"{tenant}~{job_id}"
 
 
 def bytes_in(folder: Path) -> int:

@@ -25,13 +25,21 @@ from hola.compression.job import (
     JobStatus,
     Release,
 )
-from hola.errors import BusUnavailable, Cancelled, Fenced, HolaError, UnknownRequest
+from hola.errors import (
+    BusUnavailable,
+    Cancelled,
+    Fenced,
+    HolaError,
+    ProtocolViolation,
+    UnknownRequest,
+)
 from hola.models.publish import publish
 from hola.telemetry import Metrics, bound_ids, get_logger
 from hola_compressor.artifacts import artifact_info, name_sources
 from hola_compressor.passes import Progress
 from hola_compressor.process import PassProcess
 from hola_compressor.sources import Source, Sources
+from hola_compressor.sweep import sweep
 from hola_compressor.workdir import WorkDirs, bytes_in, check_room
 
 log = get_logger(__name__)
@@ -79,12 +87,18 @@ class CompressionWorker:
 
     async def run(self) -> None:
         """Take and run jobs until cancelled; the one under way is given back then."""
-        await asyncio.to_thread(self._shop.works.sweep)
         while True:
+            await self._sweep()
             delivery = await self._take()
             if delivery is not None:
                 with bound_ids(job_id=delivery.job.job_id):
                     await self._serve(delivery)
+
+    async def _sweep(self) -> None:
+        try:
+            await sweep(self._shop.works, self._bus.compression)
+        except (BusUnavailable, ProtocolViolation) as error:
+            log.warning("work_not_swept", reason=error.reason, message=error.message)
 
     async def _take(self) -> CompressionDelivery | None:
         try:
@@ -132,10 +146,6 @@ class CompressionWorker:
             async for attempt in retrying:
                 with attempt:
                     await self._bus.compression.finish(self._name, delivery, end)
-            if artifact is not None:
-                await self._bus.releases.announce(
-                    Release(model=artifact.model, tier=artifact.tier, digest=artifact.digest)
-                )
         except Fenced as fenced:
             await self._leave(delivery, fenced)
             return
@@ -145,7 +155,18 @@ class CompressionWorker:
         why = end.failure.reason if end.failure else ""
         log.info("compression_ended", state=end.state.name, reason=why)
         self._metrics.compressions.labels(end.state.name.lower()).inc()
-        await asyncio.to_thread(self._shop.works.remove, delivery.job)
+        job = delivery.job
+        await asyncio.to_thread(self._shop.works.remove, job.tenant, job.job_id)
+        if artifact is not None:
+            await self._announce(artifact)
+
+    async def _announce(self, artifact: ArtifactInfo) -> None:
+        """Best effort: whoever runs the family looks at the store now and then anyway."""
+        release = Release(model=artifact.model, tier=artifact.tier, digest=artifact.digest)
+        try:
+            await self._bus.releases.announce(release)
+        except BusUnavailable as lost:
+            log.warning("release_not_announced", message=lost.message)
 
     async def _leave(self, delivery: CompressionDelivery, fenced: Fenced) -> None:
         """Another worker goes on in the job's directory, or it was ended and nobody does."""
@@ -159,7 +180,7 @@ class CompressionWorker:
         except BusUnavailable:
             return
         if is_over:
-            await asyncio.to_thread(self._shop.works.remove, job)
+            await asyncio.to_thread(self._shop.works.remove, job.tenant, job.job_id)
 
     async def _give_back(self, delivery: CompressionDelivery, last: JobStatus) -> None:
         """This worker stops: the next one need not wait until the job has gone silent."""

@@ -1,18 +1,14 @@
-"""Jobs' directories: inside their root whatever they are called, swept, and checked for room."""
+"""Jobs' directories: inside their root whatever they are called, and checked for room."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
 from pathlib import Path
 
 import pytest
 
 from hola.errors import MemoryBudgetExceeded, NoDiskSpace
-from hola_compressor.child import LOCK_FILE
 from hola_compressor.passes import Estimate
-from hola_compressor.workdir import KEPT_S, WorkDirs, check_room
+from hola_compressor.workdir import WorkDirs, check_room
 from tests.support.compression import compression_job
 
 
@@ -24,7 +20,7 @@ def test_a_directory_is_inside_the_root(tmp_path: Path, tenant: str, job_id: str
     works, job = WorkDirs(root), compression_job(job_id, tenant=tenant)
     folder = works.of(job)
     assert folder.resolve().parent == root.resolve()
-    works.remove(job)
+    works.remove(tenant, job_id)
     assert (folder.exists(), root.exists(), other.exists()) == (False, True, True)
 
 
@@ -32,18 +28,6 @@ def test_equal_ids_of_two_tenants_have_two_directories(tmp_path: Path):
     works = WorkDirs(tmp_path)
     places = {works.of(compression_job(tenant=tenant)) for tenant in ("a", "b")}
     assert len(places) == 2
-
-
-def test_what_nobody_touched_is_swept_unless_somebody_works_in_it(tmp_path: Path):
-    works = WorkDirs(tmp_path)
-    young, old, busy = (works.of(compression_job(name)) for name in ("young", "old", "busy"))
-    with (busy / LOCK_FILE).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        long_ago = time.time() - KEPT_S - 60
-        for folder in (old, busy):
-            os.utime(folder, (long_ago, long_ago))
-        works.sweep()
-        assert [each.exists() for each in (young, old, busy)] == [True, False, True]
 
 
 def test_a_root_that_cannot_be_made(tmp_path: Path):

@@ -16,8 +16,10 @@ import pytest
 from hola.bus.memory import MemoryBus
 from hola.compression.job import CompressionJob, JobState, JobStatus
 from hola.compression.plan import Plan
+from hola.errors import BusUnavailable
 from hola.models.family import TierSource, write_manifest
 from hola.models.store import ModelStore
+from hola.telemetry import Metrics
 from hola_compressor.passes import Estimate, Progress
 from hola_compressor.process import PassProcess
 from hola_compressor.sources import Sources
@@ -74,10 +76,15 @@ class Site:
         await self.bus.compression.submit(job, queued(job.job_id))
         return job
 
-    def worker(self) -> CompressionWorker:
+    def worker(self, metrics: Metrics | None = None) -> CompressionWorker:
         shop = Workshop(sources=Sources(store=self.store), works=self.works, process=self.passes)
         return CompressionWorker(
-            self.bus, shop, name="w", idle_s=self.idle_s, bus_patience_s=self.idle_s
+            self.bus,
+            shop,
+            name="w",
+            idle_s=self.idle_s,
+            bus_patience_s=self.idle_s,
+            metrics=metrics,
         )
 
     @asynccontextmanager
@@ -148,3 +155,45 @@ async def test_a_worker_that_stops_leaves_the_job_waiting(site: Site) -> None:
     status = await site.bus.compression.status(job.tenant, job.job_id)
     assert (status.state, status.worker, status.eta_s) == (JobState.QUEUED, "", None)
     assert (status.stage, status.progress) == ("recover", 0.5)
+
+
+async def test_a_job_that_was_given_back_and_cancelled_leaves_nothing(site: Site) -> None:
+    site.passes = Played(lease_s=IDLE_S, last_for_ever=True)
+    job = await site.submit(calibration=b"a secret text")
+    async with site.working():
+        await site.passes.ran.wait()
+    assert list(site.works.root.iterdir()), "the next worker goes on from here"
+    await site.bus.compression.cancel(job.tenant, job.job_id)
+    site.passes = Played(lease_s=IDLE_S)
+    await site.ended(await site.submit(job_id="j2"))
+    assert not (site.works.root / "default~j1").exists()
+
+
+class Away:
+    """What a bus that went away says to all and everything."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def refuse(*_: Any) -> None:
+            raise BusUnavailable("away")
+
+        return refuse
+
+
+class Mute(MemoryBus):
+    """A bus that went away when the end was written."""
+
+    releases: Any = Away()
+
+
+async def test_an_end_that_could_not_be_announced_is_an_end(site: Site) -> None:
+    site.bus = Mute()
+    metrics = Metrics()
+    job = await site.submit()
+    worker = site.worker(metrics)
+    delivery = await site.bus.compression.take("w", timeout_s=1)
+    assert delivery is not None
+    await worker._serve(delivery)
+    assert (await site.bus.compression.status(job.tenant, job.job_id)).state is JobState.DONE
+    assert not list(site.works.root.iterdir())
+    counted = metrics.registry.get_sample_value("hola_compressions_total", {"outcome": "done"})
+    assert counted == 1
