@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hola.compression.plan import Recover
 from hola.engines.onnx import OnnxEngine
 from hola.errors import BudgetInfeasible
 from hola_bench.compression.scores import OWN
 from hola_bench.report import rounded
-from hola_compressor.passes.draft_job import HEADS, variants
+from hola_compressor.passes.draft_job import HEADS, fitted, variants
 from hola_compressor.passes.drafting import as_draft
 from hola_compressor.passes.heads import extra_bytes
+from hola_compressor.passes.predict import CANDIDATES
 from hola_compressor.passes.text import Row
 from hola_compressor.passes.verdict import artifact_bytes
 
 if TYPE_CHECKING:
     from hola_bench.compression.suite import Suite
 
-# What is taken out of the target before it is quantized to the trained draft's bytes.
-CANDIDATES: dict[str, dict[str, float]] = {
-    "whole": {},
-    "4 of 7 layers": {"layers": 0.43},
-    "2 of 7 layers": {"layers": 0.72},
-    "2 of 7 layers, half FFN": {"layers": 0.72, "ffn": 0.5},
+# What is taken out of the target before it is quantized to the trained draft's bytes, by its name.
+SHAPES: dict[str, dict[str, float]] = {
+    ", ".join(f"{share:.0%} of {part}" for part, share in shape.items()) or "nothing": shape
+    for shape in (
+        {part: share for part, share in asdict(one).items() if part != "saliency" and share}
+        for one in CANDIDATES
+    )
 }
 _PROMPTS = 24
+_RECOVER = {"rank": 0, "steps": Recover().steps}  # as --draft-for does by default
 
 
 def draft_for(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:
@@ -46,7 +51,7 @@ def draft_for(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:
     target = OnnxEngine(suite.family.target.path, threads=1)
     try:
         trial = Trial(suite, size, target, prompts)
-        names = list(CANDIDATES)[: 1 if suite.options.quick else None]
+        names = list(SHAPES)[: 1 if suite.options.quick else None]
         first, *others = suite.seeds
         trained_row = trial.trained()
         tried = [row for name in names for row in trial.candidate(name, first)]
@@ -85,14 +90,17 @@ class Trial:
         """Rows with the whole output layer and with trimmed ones; none when it does not fit."""
         vocabulary = self.target.info.vocab_size
         spare = extra_bytes(int(vocabulary * max(share for share in HEADS if share < 1)))
-        try:
-            job = self.suite.points.job(
+        job = fitted(
+            partial(
+                self.suite.points.job,
                 f"draft {name} {seed}",
                 target_bytes=self.size - spare,
-                prune=CANDIDATES[name],
+                prune=SHAPES[name],
+                recover=_RECOVER if not self.suite.options.quick else {"rank": 0},
                 seed=seed,
             )
-        except BudgetInfeasible:
+        )
+        if job is None:
             return []
         return [
             self._row(name, rows or vocabulary, folder)

@@ -16,6 +16,20 @@ _WEIGHTS = {
 }  # fmt: skip
 
 
+class Rest:
+    """The time that the rest should take, going by what was done since this began."""
+
+    def __init__(self) -> None:
+        self._began, self._first = time.monotonic(), -1.0
+
+    def of(self, done: float) -> float | None:
+        """Seconds from the share done to the end; None while nothing is known."""
+        if self._first < 0:  # what an earlier run did took this one no time
+            self._first = done
+        here = done - self._first
+        return (time.monotonic() - self._began) / here * (1 - done) if here > 0.02 else None
+
+
 class Clock:
     """Tells progress and raises Cancelled; one thread. Passes begin in the order of a job."""
 
@@ -26,9 +40,11 @@ class Clock:
         off |= set() if plan.recover.steps else {"recover"}
         off |= set() if plan.repair.steps else {"repair"}
         self._stages = {name: w for name, w in _WEIGHTS.items() if name not in off}
+        if not plan.prune.active:  # the graph is the source's own, and shows first what cannot be
+            self._stages = {"graph": self._stages.pop("graph"), **self._stages}
         self._steps = {"recover": plan.recover.steps, "repair": plan.repair.steps}
         self._progress, self._cancelled = progress, cancelled
-        self._stage, self._began, self._first = "", time.monotonic(), 0.0
+        self._stage, self._rest = "", Rest()
 
     def begin(self, stage: str, message: str) -> None:
         """A pass starts. Raises Cancelled."""
@@ -42,11 +58,8 @@ class Clock:
         names = list(self._stages)
         before = sum(self._stages[name] for name in names[: names.index(stage)])
         done = (before + share * self._stages[stage]) / total
-        if not self._stage:  # what an earlier run did took this one no time
-            self._first = done
         self._stage = stage
-        spent, here = time.monotonic() - self._began, done - self._first
-        eta = spent / here * (1 - done) if here > 0.02 else None
+        eta = self._rest.of(done)
         self._progress(Progress(stage=stage, done=done, message=message, eta_s=eta))
 
     def step(self, number: int, loss: float) -> None:
@@ -62,3 +75,22 @@ class Clock:
     def finish(self) -> None:
         """The artifact is there."""
         self._progress(Progress(stage="done", done=1.0, message="done", eta_s=0.0))
+
+
+class Whole:
+    """Progress of several jobs, one after the other, as that of one job in equal parts."""
+
+    def __init__(self, progress: Callable[[Progress], None], parts: int) -> None:
+        self._progress, self._parts, self._rest = progress, parts, Rest()
+
+    def part(self, number: int) -> Callable[[Progress], None]:
+        """What the part of that number, from 0, tells its progress."""
+
+        def tell(one: Progress) -> None:
+            done = (number + one.done) / self._parts
+            stage = "draft" if one.stage == "done" else one.stage
+            message = f"part {number + 1} of {self._parts}: {one.message}"
+            eta = self._rest.of(done)
+            self._progress(Progress(stage=stage, done=done, message=message, eta_s=eta))
+
+        return tell

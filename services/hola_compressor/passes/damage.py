@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hola.compression.plan import BITS, UNQUANTIZED, Quantize
 from hola_compressor.passes.codes import Scheme, encode
 from hola_compressor.passes.measure import Judge
-from hola_compressor.passes.text import Row, batches
+from hola_compressor.passes.text import Row, batches, filled
 from hola_compressor.passes.units import Unit, exchanged, put_weight, weight_of
 
 _TOGETHER = 16
@@ -53,19 +53,18 @@ def statistics(
     model: nn.Module, units: Sequence[Unit], rows: Sequence[Row], *, seed: int
 ) -> dict[str, Statistics]:
     """Run the rows forward and, from tokens sampled of the model's own answers, backward."""
-    inputs: dict[str, Tensor] = {}
-    squares: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-    hooks = []
-    for unit in units:
-        for layer in unit.layers:
-            module = model.get_submodule(layer)
-            hooks.append(module.register_forward_hook(_watch(layer, inputs, squares, counts)))
+    seen = _Seen()
+    hooks = [
+        model.get_submodule(layer).register_forward_hook(seen.watch(layer))
+        for unit in units
+        for layer in unit.layers
+    ]
     generator = torch.Generator().manual_seed(seed)
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     weight = embedding.weight.requires_grad_(True)
     try:
         for ids, known in batches(rows, _TOGETHER):
+            seen.at = filled(known).flatten()
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1][known]
             with torch.no_grad():
                 drawn = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
@@ -75,36 +74,47 @@ def statistics(
         weight.requires_grad_(False)
         for hook in hooks:
             hook.remove()
-    return {unit.name: _gathered(unit, inputs, squares, counts) for unit in units}
+    return {unit.name: seen.of(unit) for unit in units}
 
 
-def _watch(
-    layer: str, inputs: dict[str, Tensor], squares: dict[str, Tensor], counts: dict[str, int]
-) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def on_gradient(gradient: Tensor) -> None:
-        found = gradient.detach().flatten(0, -2).square().sum(0)
-        squares[layer] = squares.get(layer, torch.zeros(())) + found
+class _Seen:
+    """Sums over positions: products of each layer's inputs, squares of its outputs' gradients.
 
-    def hook(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        if output.requires_grad:
-            output.register_hook(on_gradient)  # type: ignore[no-untyped-call]
-        if isinstance(module, nn.Embedding):
-            return
-        x = arguments[0].detach().flatten(0, -2)
-        inputs[layer] = inputs.get(layer, torch.zeros(())) + x.T @ x
-        counts[layer] = counts.get(layer, 0) + len(x)
+    `at` says which positions of the batch under way are text; padding is none.
+    """
 
-    return hook
+    def __init__(self) -> None:
+        self.at = torch.ones(0, dtype=torch.bool)
+        self._inputs: dict[str, Tensor] = {}
+        self._squares: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
 
+    def watch(self, layer: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        """A forward hook of the layer's module."""
 
-def _gathered(
-    unit: Unit, inputs: dict[str, Tensor], squares: dict[str, Tensor], counts: dict[str, int]
-) -> Statistics:
-    if not unit.multiplies:  # a lookup: every column counts alike
-        return Statistics(moments=torch.eye(unit.columns), fisher=torch.ones(unit.rows))
-    first = unit.layers[0]
-    fisher = torch.cat([squares[layer] for layer in unit.layers]) / counts[first]
-    return Statistics(moments=inputs[first] / counts[first], fisher=fisher)
+        def on_gradient(gradient: Tensor) -> None:  # is 0 at padding
+            found = gradient.detach().flatten(0, -2).square().sum(0)
+            self._squares[layer] = self._squares.get(layer, torch.zeros(())) + found
+
+        def hook(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(on_gradient)  # type: ignore[no-untyped-call]
+            if isinstance(module, nn.Embedding):
+                return
+            x = arguments[0].detach().flatten(0, -2)[self.at]
+            self._inputs[layer] = self._inputs.get(layer, torch.zeros(())) + x.T @ x
+            self._counts[layer] = self._counts.get(layer, 0) + len(x)
+
+        return hook
+
+    def of(self, unit: Unit) -> Statistics:
+        """The unit's means; its sums are used up, since they are large."""
+        if not unit.multiplies:  # a lookup: every column counts alike
+            return Statistics(moments=torch.eye(unit.columns), fisher=torch.ones(unit.rows))
+        sums = [self._inputs.pop(layer) for layer in unit.layers]
+        count = self._counts[unit.layers[0]]
+        fisher = torch.cat([self._squares[layer] for layer in unit.layers]) / count
+        return Statistics(moments=sums[0].div_(count), fisher=fisher)
 
 
 def estimated(weight: Tensor, scheme: Scheme, known: Statistics) -> float:

@@ -8,6 +8,7 @@ decides once; a resumed job keeps the decision.
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -18,15 +19,17 @@ from hola.compression.plan import Objective, Plan, Tasks, with_budget
 from hola.compression.report import REPORT_FILE, DraftRow, read_report, write_report
 from hola.engines.onnx import OnnxEngine
 from hola.engines.tokenizer import tokenizer_fingerprint
-from hola.errors import BudgetInfeasible, TokenizerMismatch
+from hola.errors import BudgetInfeasible, CalibrationTooShort, TokenizerMismatch
 from hola_compressor.passes import Built, Progress
-from hola_compressor.passes.clock import Clock
+from hola_compressor.passes.clock import Clock, Whole
 from hola_compressor.passes.drafting import as_draft
 from hola_compressor.passes.heads import extra_bytes, frequent_tokens, trim_head
 from hola_compressor.passes.job import Job
 from hola_compressor.passes.keep import Kept
-from hola_compressor.passes.predict import CANDIDATES
+from hola_compressor.passes.original import exported
+from hola_compressor.passes.predict import shapes_of
 from hola_compressor.passes.source import open_checkpoint
+from hola_compressor.passes.speed import with_speed
 from hola_compressor.passes.verdict import artifact_bytes
 
 # Shares of the output layer's rows that each candidate is tried with.
@@ -56,21 +59,16 @@ def run_draft(
             expected=expected,
             got=got,
         )
-    shapes = (plan.prune,) if plan.prune.active else CANDIDATES
-    kept = Kept(work)
+    shapes, kept = shapes_of(plan), Kept(work)
+    whole = Whole(progress, len(shapes) + 1)
+    one = _with_room(plan, source)
     tried: list[tuple[float, Path, DraftRow]] = []
     for number, shape in enumerate(shapes):
-        part = _part_of(progress, number, len(shapes))
-        one = replace(_with_room(plan, source), prune=shape)
-        try:
-            job = Job(one, source, work / f"candidate-{number}", Clock(one, part, cancelled))
-        except BudgetInfeasible:
-            continue  # said before any work; a smaller shape may fit
-        for artifact, head_rows in variants(job, kept, f"candidate-{number}"):
-            found = kept.document(f"{artifact.name}-tried", partial(_tried, job, artifact, place))
-            row = replace(DraftRow(**found), head_rows=head_rows)
-            # Over plain decoding, timed in turns: candidates come at other times, and loads.
-            tried.append((row.tokens_per_s / row.plain_tokens_per_s, artifact, row))
+        one = replace(one, prune=shape)
+        clock = Clock(one, whole.part(number), cancelled)
+        folder = work / f"candidate-{number}"
+        tried += _candidate(partial(Job, one, source, folder, clock), kept, folder.name, place)
+        gc.collect()  # its models, before those of the next
     if not tried:
         raise BudgetInfeasible("no candidate fits the budget", budget_bytes=plan.target_bytes)
     _, best, draft = max(tried, key=lambda one: one[0])
@@ -90,14 +88,38 @@ def run_draft(
         write_report(report, folder / REPORT_FILE)
 
     artifact = kept.folder("artifact", take)
+    clock = Clock(one, whole.part(len(shapes)), cancelled)
+    report = with_speed(artifact, exported(source, kept, clock))
     progress(Progress(stage="done", done=1.0, message="done", eta_s=0.0))
-    return Built(artifact=artifact, report=read_report(artifact / REPORT_FILE))
+    return Built(artifact=artifact, report=report)
+
+
+def _candidate(
+    make: Callable[[], Job], kept: Kept, name: str, place: Path
+) -> list[tuple[float, Path, DraftRow]]:
+    """Speedup, artifact and row of a shape with each output layer; none where it does not fit."""
+    job = fitted(make)
+    if job is None:
+        return []
+    tried = []
+    for artifact, head_rows in variants(job, kept, name):
+        found = kept.document(f"{artifact.name}-tried", partial(_tried, job, artifact, place))
+        row = replace(DraftRow(**found), head_rows=head_rows)
+        # Over plain decoding, timed in turns: candidates come at other times, and loads.
+        tried.append((row.tokens_per_s / row.plain_tokens_per_s, artifact, row))
+    return tried
 
 
 def _with_room(plan: Plan, source: Path) -> Plan:
     """The plan of one candidate: its budget leaves room for what a trimmed output layer adds."""
     checkpoint = open_checkpoint(source)
-    one = replace(plan, objective=Objective.QUALITY, draft_for=None, tasks=Tasks(questions=0))
+    one = replace(
+        plan,
+        objective=Objective.QUALITY,
+        draft_for=None,
+        tasks=Tasks(questions=0),
+        recover=replace(plan.recover, rank=plan.recover_rank),
+    )
     budget = None if plan.device else plan.budget_bytes(checkpoint.parameters)
     if budget is None:
         return one
@@ -105,15 +127,19 @@ def _with_room(plan: Plan, source: Path) -> Plan:
     return with_budget(one, target_bytes=max(1, budget - spare))
 
 
-def variants(job: Job, kept: Kept, name: str) -> Iterator[tuple[Path, int]]:
-    """The candidate's artifact with each output layer and its rows, 0 for all of them.
-
-    Nothing when the budget is too small.
-    """
+def fitted(make: Callable[[], Job]) -> Job | None:
+    """The job with its artifact made; None where its budget is too small."""
     try:
-        whole = job.built().artifact
+        job = make()
+        _ = job.artifact
     except BudgetInfeasible:
-        return
+        return None
+    return job
+
+
+def variants(job: Job, kept: Kept, name: str) -> Iterator[tuple[Path, int]]:
+    """The job's artifact with each output layer and its rows, 0 for all of them."""
+    whole = job.artifact
     rows = (*job.text.measured, *job.text.trained)
     last = job.checkpoint.last_token
     for share in HEADS:
@@ -130,25 +156,17 @@ def variants(job: Job, kept: Kept, name: str) -> Iterator[tuple[Path, int]]:
 
 
 def _tried(job: Job, artifact: Path, place: Path) -> dict[str, object]:
-    """The artifact's DraftRow as a document."""
+    """The artifact's DraftRow as a document. Raises CalibrationTooShort."""
     long_enough = [row for row in job.text.measured if len(row) >= _SHORTEST_PROMPT]
+    if not long_enough:
+        raise CalibrationTooShort(
+            f"no calibration row has the {_SHORTEST_PROMPT} tokens that a draft is tried on",
+            needed_tokens=_SHORTEST_PROMPT,
+            got_tokens=max(map(len, job.text.measured)),
+        )
     prompts = [row[: len(row) // 2] for row in long_enough[:_PROMPTS]]
     target = OnnxEngine(place, threads=1)
     try:
         return asdict(as_draft(artifact, target, place.name, prompts))
     finally:
         target.close()
-
-
-def _part_of(
-    progress: Callable[[Progress], None], number: int, count: int
-) -> Callable[[Progress], None]:
-    """Progress of one candidate as a part of the whole job's."""
-
-    def tell(one: Progress) -> None:
-        done = (number + one.done) / count
-        stage = "draft" if one.stage == "done" else one.stage
-        message = f"candidate {number + 1} of {count}: {one.message}"
-        progress(Progress(stage=stage, done=done, message=message))
-
-    return tell

@@ -35,7 +35,9 @@ from hola_compressor.passes.damage import (
 from hola_compressor.passes.graph import find_units, fixed_bytes, half, load_graph, write_graph
 from hola_compressor.passes.keep import Kept
 from hola_compressor.passes.measure import Judge
+from hola_compressor.passes.original import original_graph
 from hola_compressor.passes.predict import check_room
+from hola_compressor.passes.prune import check_prunable
 from hola_compressor.passes.repair import repaired
 from hola_compressor.passes.smaller import Smaller, smaller
 from hola_compressor.passes.source import (
@@ -44,10 +46,11 @@ from hola_compressor.passes.source import (
     open_checkpoint,
     tokenizer_files,
 )
+from hola_compressor.passes.speed import with_speed
 from hola_compressor.passes.text import Text, calibration_text
 from hola_compressor.passes.timing import product_ms
 from hola_compressor.passes.units import Unit, put_weight, weight_of
-from hola_compressor.passes.verdict import first_tokens, make_report, with_speed
+from hola_compressor.passes.verdict import first_tokens, make_report
 
 Table = dict[str, list[list[object]]]
 _ESTIMATE_ROWS = 4096  # tokens that statistics are taken from
@@ -95,8 +98,9 @@ class Job:
         def make() -> object:
             self.clock.begin("text", "reading or writing calibration text")
             found = calibration_text(
-                self.plan.calibration, self.checkpoint, self.original, seed=self.plan.seed
-            )
+                self.plan.calibration, self.checkpoint, self.original, seed=self.plan.seed,
+                written_share=lambda share: self.clock.part("text", share, "writing text"),
+            )  # fmt: skip
             return {"m": found.measured, "t": found.trained, "sha256": found.sha256}
 
         kept = self.kept.document("01-text", make)
@@ -353,8 +357,13 @@ class Job:
             return before, PassRow(name="repair", kld_mean=base, kept=False, note=note)
         return after, PassRow(name="repair", kld_mean=score)
 
-    def built(self) -> Built:
-        """All passes in their order, then the artifact with its report."""
+    @cached_property
+    def artifact(self) -> Path:
+        """All passes in their order, then the artifact with its report, but for its speed."""
+        if self.plan.prune.active:
+            check_prunable(self.original)
+        else:
+            _ = self.graph_folder  # an architecture the builder does not know shows in seconds
         for name in ("text", "smaller", "graph_folder", "known", "table", "allocation"):
             getattr(self, name)
         codes, _ = self.codes
@@ -376,7 +385,10 @@ class Job:
                 shutil.copyfile(self.source / name, folder / name)
             write_report(make_report(self, folder), folder / REPORT_FILE)
 
-        artifact = self.kept.folder("artifact", make)
-        report = with_speed(self, artifact)
+        return self.kept.folder("artifact", make)
+
+    def built(self) -> Built:
+        """The artifact with its whole report."""
+        report = with_speed(self.artifact, original_graph(self))
         self.clock.finish()
-        return Built(artifact=artifact, report=report)
+        return Built(artifact=self.artifact, report=report)

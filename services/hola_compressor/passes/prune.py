@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,7 +20,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from hola.compression.plan import Prune, Saliency
 from hola.errors import InvalidRequest, UnsupportedArchitecture
-from hola_compressor.passes.text import Row, batches, padded
+from hola_compressor.passes.text import Row, batches, filled, padded
 from hola_compressor.passes.training import ATTENTION, FFN, adapted, draw, half_where_fast
 
 _MULTIPLE = 32  # of the FFN width: one quantization block
@@ -45,23 +45,30 @@ def pruned(model: Any, options: Prune, rows: Sequence[Row], *, seed: int) -> nn.
     Raises UnsupportedArchitecture (layers are not named as Llama's are), InvalidRequest (nothing
     would be left, or no text to rank on).
     """
-    _check(model)
-    if not rows and options.saliency is not Saliency.MAGNITUDE:
+    check_prunable(model)
+    if not rows and (options.saliency is not Saliency.MAGNITUDE or options.layers):
         raise InvalidRequest("pruning needs calibration.train_tokens", field="calibration")
     return cut(model, choose(model, options, rows, seed=seed))
+
+
+def sizes(config: Any, options: Prune) -> tuple[int, int, int]:
+    """How many FFN channels, KV-head groups and layers stay."""
+    return (
+        min(_rounded(config.intermediate_size * (1 - options.ffn)), config.intermediate_size),
+        max(1, round(config.num_key_value_heads * (1 - options.kv_heads))),
+        max(1, round(config.num_hidden_layers * (1 - options.layers))),
+    )
 
 
 def choose(model: Any, options: Prune, rows: Sequence[Row], *, seed: int) -> Kept:
     """What stays."""
     config = model.config
     scores = _scores(model, options.saliency, rows, seed)
-    width = _rounded(config.intermediate_size * (1 - options.ffn))
-    heads = max(1, round(config.num_key_value_heads * (1 - options.kv_heads)))
-    count = max(1, round(config.num_hidden_layers * (1 - options.layers)))
+    width, heads, count = sizes(config, options)
     channels, groups = [], []
     for layer in range(config.num_hidden_layers):
         ffn = sum(scores[f"{layer}.{name}"] for name in FFN)
-        channels.append(_best(ffn, min(width, config.intermediate_size)))
+        channels.append(_best(ffn, width))
         attention = _group_scores(scores, layer, config)
         groups.append(_best(attention, heads))
     return Kept(
@@ -159,38 +166,42 @@ def _scores(model: Any, saliency: Saliency, rows: Sequence[Row], seed: int) -> d
 
 
 def _weights(model: Any) -> dict[str, Tensor]:
-    found = {}
-    for number, layer in enumerate(model.model.layers):
-        for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
-            for name in names:
-                found[f"{number}.{name}"] = getattr(part, name).weight.detach().float()
-    return found
+    layers = _projections(model.model.layers)
+    return {key: layer.weight.detach().float() for key, layer in layers.items()}
+
+
+def _projections(layers: Any) -> dict[str, Any]:
+    """Every projection of a model's layers, named "3.up_proj"."""
+    return {
+        f"{number}.{name}": getattr(part, name)
+        for number, layer in enumerate(layers)
+        for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION))
+        for name in names
+    }
 
 
 @torch.no_grad()
 def _wanda(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
     """(|weight| times the norm of its input) squared."""
     norms: dict[str, Tensor] = {}
-    hooks = []
-    for number, layer in enumerate(model.model.layers):
-        for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
-            for name in names:
+    text = torch.ones(0, dtype=torch.bool)
 
-                def hook(_: nn.Module, x: tuple[Tensor, ...], __: Tensor, key: str = "") -> None:
-                    norms[key] = norms.get(key, torch.zeros(())) + x[0].flatten(0, -2).square().sum(
-                        0
-                    )
+    def watch(key: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, x: tuple[Tensor, ...], __: Tensor) -> None:
+            found = x[0].flatten(0, -2)[text].square().sum(0)
+            norms[key] = norms.get(key, torch.zeros(())) + found
 
-                key = f"{number}.{name}"
-                hooks.append(
-                    getattr(part, name).register_forward_hook(
-                        lambda m, x, y, key=key, hook=hook: hook(m, x, y, key)
-                    )
-                )
-    for ids, _ in batches(_some(rows), 16):
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(watch(key))
+        for key, layer in _projections(model.model.layers).items()
+    ]
+    for ids, known in batches(_some(rows), 16):
+        text = filled(known).flatten()
         model(input_ids=ids, use_cache=False)
-    for hook_ in hooks:
-        hook_.remove()
+    for hook in hooks:
+        hook.remove()
     return {key: w.square() * norms[key][None] for key, w in _weights(model).items()}
 
 
@@ -213,7 +224,7 @@ def _lora(model: Any, rows: Sequence[Row], seed: int) -> dict[str, Tensor]:
             logits = student(input_ids=ids, use_cache=False).logits[:, :-1][known]
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(logits.float(), ids[:, 1:][known]).backward()  # type: ignore[no-untyped-call]
-        for key, layer in _adapted_layers(student):
+        for key, layer in _projections(student.base_model.model.model.layers).items():
             now = _lora_saliency(layer)
             found[key] = _MEMORY * found.get(key, now) + (1 - _MEMORY) * now
         optimizer.step()
@@ -229,14 +240,6 @@ def _lora_saliency(layer: Any) -> Tensor:
     return saliency
 
 
-def _adapted_layers(student: Any) -> list[tuple[str, Any]]:
-    found = []
-    for number, layer in enumerate(student.base_model.model.model.layers):
-        for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
-            found += [(f"{number}.{name}", getattr(part, name)) for name in names]
-    return found
-
-
 def _group_scores(scores: dict[str, Tensor], layer: int, config: Any) -> Tensor:
     groups = config.num_key_value_heads
     return sum(  # type: ignore[return-value]
@@ -247,10 +250,15 @@ def _group_scores(scores: dict[str, Tensor], layer: int, config: Any) -> Tensor:
 @torch.no_grad()
 def _layers(model: Any, count: int, rows: Sequence[Row]) -> tuple[int, ...]:
     """Layers that change their input's direction most (ShortGPT, arXiv 2403.03853)."""
-    ids, _ = padded(list(rows)[:16])
+    ids, known = padded(list(rows)[:16])
+    text, last = filled(known), []
+    # What a model calls its last hidden state stands behind the final norm.
+    hook = model.model.norm.register_forward_pre_hook(lambda _, x: last.append(x[0]))
     states = model(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
+    hook.remove()
     change = [
-        1 - F.cosine_similarity(before, after, dim=-1).mean() for before, after in pairwise(states)
+        1 - F.cosine_similarity(before[text], after[text], dim=-1).mean()
+        for before, after in pairwise([*states[:-1], *last])
     ]
     return tuple(_best(torch.stack(change), count).tolist())
 
@@ -280,8 +288,11 @@ def _head_size(config: Any) -> int:
     return int(size or config.hidden_size // config.num_attention_heads)
 
 
-def _check(model: Any) -> None:
+def check_prunable(model: Any) -> None:
+    """Raises UnsupportedArchitecture where layers are not named as Llama's are."""
     try:
+        if not isinstance(model.model.norm, nn.Module):
+            raise AttributeError("norm")
         for layer in model.model.layers:
             for part, names in ((layer.mlp, FFN), (layer.self_attn, ATTENTION)):
                 for name in names:

@@ -1,4 +1,4 @@
-"""After pruning: LoRA adapters trained by distillation from the original, merged at the end."""
+"""After pruning: LoRA adapters, or all weights, trained by distillation from the original."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ def recovered(
     rows: Sequence[Row],
     *,
     options: Recover,
+    rank: int,
     seed: int,
     step_done: Callable[[int, float], None],
 ) -> nn.Module:
     """Train adapters on KL to the teacher's logits; returns the merged model.
 
-    `model` is changed. Deterministic for a seed.
+    `rank` 0 trains all weights. `model` is changed. Deterministic for a seed.
     """
     torch.manual_seed(seed)
-    student = adapted(model, options.rank, 2 * options.rank)
-    trained = [p for p in student.parameters() if p.requires_grad]
+    student = adapted(model, rank, 2 * rank) if rank else model
     for name, parameter in student.named_parameters():
-        if "norm" in name:  # merged as they are, and cheap
+        if not rank or "norm" in name:  # norms are merged as they are, and cheap
             parameter.requires_grad_(True)
-            trained.append(parameter)
-    optimizer = torch.optim.AdamW(trained, lr=options.rate, weight_decay=0.0, betas=(0.9, 0.95))
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    top = options.rate if rank else options.rate / 2
+    optimizer = torch.optim.AdamW(trained, lr=top, weight_decay=0.0, betas=(0.9, 0.95))
     order = random.Random(seed)
     for step in range(options.steps):
         ids, known = draw(order, rows, options.rows)
@@ -46,10 +47,10 @@ def recovered(
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * pace(step / options.steps)
+            group["lr"] = top * pace(step / options.steps)
         optimizer.step()
         step_done(step + 1, loss.item())
-    merged: nn.Module = student.merge_and_unload()
+    merged: nn.Module = student.merge_and_unload() if rank else student
     return merged.eval().requires_grad_(False)
 
 

@@ -25,7 +25,8 @@ class Smaller:
 
 def smaller(job: Job) -> Smaller:
     """Prune, then recover where that lowers KL on text it was not trained on."""
-    options, steps = job.plan.prune, job.plan.recover.steps
+    options = job.plan.prune
+    steps = job.plan.recover.steps if job.text.trained else 0
     if not options.active:
         return Smaller(job.source)
 
@@ -37,10 +38,11 @@ def smaller(job: Job) -> Smaller:
     cut = job.kept.folder("02-prune", prune)
 
     def recover(folder: Path) -> None:
-        job.clock.begin("recover", "distilling into LoRA adapters")
+        job.clock.begin("recover", "distilling from the original")
         small = recovered(
             load_model(cut), job.original, job.text.trained,
-            options=job.plan.recover, seed=job.plan.seed, step_done=job.clock.step,
+            options=job.plan.recover, rank=job.plan.recover_rank,
+            seed=job.plan.seed, step_done=job.clock.step,
         )  # fmt: skip
         save_model(small, job.source, folder)
 

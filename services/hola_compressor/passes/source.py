@@ -17,12 +17,13 @@ from hola.engines.tokenizer import TOKENIZER_FILE, FileTokenizer, load_tokenizer
 from hola.errors import (
     ArtifactCorrupt,
     ArtifactInvalid,
+    MemoryBudgetExceeded,
     TokenizerMismatch,
     UnsupportedArchitecture,
 )
-from hola.models.checkpoint import count_parameters
+from hola.models.checkpoint import count_parameters, weight_files
 
-_INDEX = "model.safetensors.index.json"
+_OUT_OF_MEMORY = ("allocate memory", "out of memory", "bad allocation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ class Checkpoint:
     @property
     def vocab_size(self) -> int:
         """Rows of the output layer."""
-        return int(self.config.vocab_size)
+        vocabulary: int = self.config.vocab_size
+        return vocabulary
 
     @property
     def first_token(self) -> int | None:
@@ -57,10 +59,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     missing or not whole), UnsupportedArchitecture, TokenizerMismatch.
     """
     config = _config(folder)
-    _check_shards(folder)
     parameters = _parameters(folder)
     tokenizer = load_tokenizer(folder)
-    vocabulary = int(config.vocab_size)
+    vocabulary = config.vocab_size
     if tokenizer.vocab_size > vocabulary:
         raise TokenizerMismatch(
             f"{folder.name}: the tokenizer has {tokenizer.vocab_size} tokens, the model"
@@ -72,7 +73,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_model(folder: Path) -> nn.Module:
-    """The model in fp32, in inference mode. Raises ArtifactInvalid, ArtifactCorrupt."""
+    """The model in fp32, in inference mode.
+
+    Raises ArtifactInvalid, ArtifactCorrupt, MemoryBudgetExceeded.
+    """
     _quiet()
     try:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
@@ -85,6 +89,9 @@ def load_model(folder: Path) -> nn.Module:
             output_loading_info=True,
         )
     except Exception as error:  # transformers, safetensors and torch share no base class
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+            raise MemoryBudgetExceeded(f"{folder.name} does not fit into memory") from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ArtifactInvalid(f"{folder.name} cannot be loaded: {reason[0]}") from error
     model, report = loaded
@@ -108,7 +115,7 @@ def save_model(model: nn.Module, source: Path, folder: Path) -> None:
 def digest(source: Path) -> str:
     """Hex sha256 over the source's configuration and weights."""
     digest = hashlib.sha256()
-    for file in sorted([source / "config.json", *source.glob("*.safetensors")]):
+    for file in (source / "config.json", *weight_files(source)):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
@@ -142,22 +149,16 @@ def _config(folder: Path) -> Any:
             f"{folder.name} is quantized already; compress the original", architecture=kind
         )
     try:
-        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise ArtifactInvalid(f"{folder.name}/config.json cannot be used: {error}") from error
-
-
-def _check_shards(folder: Path) -> None:
-    index = folder / _INDEX
-    if not index.is_file():
-        return
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactCorrupt(f"{folder.name}/{_INDEX} cannot be read: {error}") from error
-    for name in sorted(map(str, names)):
-        if "/" in name or not (folder / name).is_file():
-            raise ArtifactCorrupt(f"{folder.name} lacks the shard {name}", file=name)
+    if not isinstance(getattr(config, "vocab_size", None), int):
+        raise UnsupportedArchitecture(
+            f"{folder.name} is a {kind} of several models, and none of its own has a vocabulary;"
+            " compress a checkpoint of the text model alone",
+            architecture=kind,
+        )
+    return config
 
 
 def _parameters(folder: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,15 +33,26 @@ class Text:
 
 
 def calibration_text(
-    options: Calibration, checkpoint: Checkpoint, model: nn.Module, *, seed: int
+    options: Calibration,
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    *,
+    seed: int,
+    written_share: Callable[[float], None],
 ) -> Text:
-    """The plan's text, in an order set by `seed`.
+    """The plan's text, in an order set by `seed`. `written_share` hears how far the model wrote.
 
     Raises CalibrationTooShort (fewer than 512 tokens), DocumentInvalid.
     """
     wanted = options.tokens + options.train_tokens
     if options.source == SELF_WRITTEN:
-        rows = written(model, checkpoint, wanted, window=options.window, seed=seed)
+        rows = []
+        for more in written(model, checkpoint, window=options.window, seed=seed):
+            rows += more
+            total = sum(map(len, rows))
+            written_share(min(total / wanted, 1.0))
+            if total >= wanted:
+                break
     else:
         rows = read_rows(Path(options.source), checkpoint, window=options.window)
         random.Random(seed).shuffle(rows)
@@ -85,7 +96,7 @@ def read_rows(file: Path, checkpoint: Checkpoint, *, window: int) -> list[Row]:
 
 
 def _jsonl(name: str, text: str, checkpoint: Checkpoint) -> Iterator[str]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -102,27 +113,24 @@ def _jsonl(name: str, text: str, checkpoint: Checkpoint) -> Iterator[str]:
         yield render_turns(checkpoint.folder, [("user", prompt), ("assistant", reply)])
 
 
-@torch.inference_mode()
 def written(
-    model: nn.Module, checkpoint: Checkpoint, tokens: int, *, window: int, seed: int
-) -> list[Row]:
-    """Text sampled from the model at temperature 1, as LLM-QAT does (arXiv 2305.17888).
+    model: nn.Module, checkpoint: Checkpoint, *, window: int, seed: int
+) -> Iterator[list[Row]]:
+    """Texts without end, sampled at temperature 1 as LLM-QAT does (arXiv 2305.17888), some a time.
 
-    Begins with the model's first token, or a random one where it has none.
+    They begin with the model's first token, or a random one where it has none.
     """
     generator = torch.Generator().manual_seed(seed)
-    rows: list[Row] = []
-    while sum(map(len, rows)) < tokens:
+    while True:
         first = checkpoint.first_token
         if first is None:
             start = torch.randint(checkpoint.vocab_size, (_TOGETHER, 1), generator=generator)
         else:
             start = torch.full((_TOGETHER, 1), first)
-        sampled = _sample(model, start, window, checkpoint.last_token, generator)
-        rows += [row for row in sampled if len(row) > 1]
-    return rows
+        yield _sample(model, start, window, checkpoint.last_token, generator)
 
 
+@torch.inference_mode()
 def _sample(
     model: nn.Module, start: Tensor, window: int, last: int | None, generator: torch.Generator
 ) -> list[Row]:
@@ -140,7 +148,8 @@ def _sample(
 
 
 def _until(row: Row, last: int | None) -> Row:
-    return row[: row.index(last) + 1] if last is not None and last in row[1:] else row
+    """Up to the first end behind the beginning, which may be the same token."""
+    return row[: row.index(last, 1) + 1] if last is not None and last in row[1:] else row
 
 
 def _take(rows: Sequence[Row], tokens: int) -> tuple[list[Row], list[Row]]:
@@ -160,6 +169,11 @@ def batches(rows: Sequence[Row], size: int) -> Iterator[tuple[Tensor, Tensor]]:
     ordered = sorted(rows, key=len)
     for at in range(0, len(ordered), size):
         yield padded(ordered[at : at + size])
+
+
+def filled(known: Tensor) -> Tensor:
+    """Where a batch holds tokens of its rows and no padding [n, width], of its `known`."""
+    return torch.cat((torch.ones(len(known), 1, dtype=torch.bool), known), 1)
 
 
 def padded(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +12,19 @@ from torch import nn
 
 from hola.compression.plan import UNQUANTIZED
 from hola.compression.report import (
-    REPORT_FILE,
     Exactness,
     PassRow,
     Point,
     Report,
-    Speed,
     TensorRow,
-    read_report,
 )
 from hola.engines.fingerprint import probe
 from hola.engines.onnx import OnnxEngine
 from hola.errors import BudgetInfeasible, EngineFailure
+from hola.models.checkpoint import weight_files
 from hola_compressor.passes.codes import Scheme
 from hola_compressor.passes.graph import DATA_FILE, GRAPH_FILE
 from hola_compressor.passes.measure import Judge, Logits, compare_runs
-from hola_compressor.passes.original import original_graph
-from hola_compressor.passes.peak import peak_bytes
 from hola_compressor.passes.tasks import task_rows
 from hola_compressor.passes.text import Row
 from hola_compressor.passes.units import Unit
@@ -45,7 +38,6 @@ TOLERANCE = {0: 1e-3, 4: 0.15}
 _JUDGED_TOKENS = 4096
 _CHECKED_ROWS = 8
 _PARETO_BITS, _PARETO_TOKENS = (2.6, 3.2, 4.2, 5.1, 6.5, 8.1), 2048
-_TIMED_TOKENS, _TIMED_RUNS = 64, 5
 
 
 def artifact_bytes(folder: Path) -> int:
@@ -78,7 +70,7 @@ def make_report(job: Job, folder: Path) -> Report:
         bytes=size,
         overhead_bytes=size - sum(row.bytes for row in tensors),
         bits_per_weight=8 * size / parameters,
-        original_bytes=sum(f.stat().st_size for f in job.source.glob("*.safetensors")),
+        original_bytes=sum(f.stat().st_size for f in weight_files(job.source)),
         budget_bytes=job.plan.budget_bytes(parameters),
         plan=job.plan.document(),
         calibration_sha256=job.text.sha256,
@@ -96,6 +88,10 @@ def make_report(job: Job, folder: Path) -> Report:
     )
 
 
+def _disk_bytes(unit: Unit, scheme: Scheme) -> int:
+    return scheme.disk_bytes(unit.rows, unit.columns) + scheme.graph_bytes
+
+
 def pareto(job: Job) -> tuple[Point, ...]:
     """What other budgets would give, rounded only: no compensation, no training."""
     judge = Judge(job.original, first_tokens(job.text.measured, _PARETO_TOKENS))
@@ -107,7 +103,7 @@ def pareto(job: Job) -> tuple[Point, ...]:
         except BudgetInfeasible:
             continue
         quality = judge.compare(job.rounded_model(schemes)).quality("calibration")
-        size = job.fixed + sum(job.bytes_of(unit, schemes[unit.name]) for unit in job.units)
+        size = job.fixed + sum(_disk_bytes(unit, schemes[unit.name]) for unit in job.units)
         found.append(
             Point(
                 name="rounded only",
@@ -118,42 +114,6 @@ def pareto(job: Job) -> tuple[Point, ...]:
             )
         )
     return tuple(found)
-
-
-def with_speed(job: Job, folder: Path) -> Report:
-    """The artifact's report with tokens/s of it and of the original's graph, runs interleaved.
-
-    And with the memory of both, each in a process of its own. Raises EngineFailure.
-    """
-    report, original = read_report(folder / REPORT_FILE), original_graph(job)
-    engines = [OnnxEngine(path) for path in (folder, original)]
-    try:
-        times: list[list[tuple[float, float]]] = [[], []]
-        for _ in range(_TIMED_RUNS):
-            for engine, found in zip(engines, times, strict=True):
-                found.append(_timed(engine))
-        (prefill, decode), (old_prefill, old_decode) = (
-            [statistics.median(column) for column in zip(*found, strict=True)] for found in times
-        )
-    finally:
-        for engine in engines:
-            engine.close()
-    resident = report.overhead_bytes + sum(
-        Scheme(bits=t.bits, block=t.block, symmetric=t.symmetric).kernel_bytes(t.rows, t.columns)
-        for t in report.tensors
-    )
-    return replace(
-        report,
-        speed=Speed(
-            prefill_tokens_per_s=prefill,
-            decode_tokens_per_s=decode,
-            original_prefill_tokens_per_s=old_prefill,
-            original_decode_tokens_per_s=old_decode,
-            resident_bytes=resident,
-            peak_bytes=peak_bytes(folder),
-            original_peak_bytes=peak_bytes(original),
-        ),
-    )
 
 
 def runner(engine: OnnxEngine) -> Callable[[Row], Logits]:
@@ -198,6 +158,8 @@ def _exactness(job: Job, engine: OnnxEngine, simulated: nn.Module) -> Exactness:
     worst = 0.0
     for row in job.text.measured[:_CHECKED_ROWS]:
         wanted, got = same(row), run(row)
+        if not np.isfinite(got).all():
+            raise EngineFailure("the artifact's logits are not all finite numbers")
         worst = max(worst, float(np.abs(wanted - got).max() / np.abs(wanted).max()))
     tolerance = TOLERANCE[job.plan.quantize.accuracy_level]
     if worst > tolerance:
@@ -229,19 +191,3 @@ def _tensor(job: Job, unit: Unit) -> TensorRow:
         bytes=scheme.disk_bytes(unit.rows, unit.columns),
         damage=damage,
     )
-
-
-def _timed(engine: OnnxEngine) -> tuple[float, float]:
-    """Tokens/s of prefill in one chunk and of decoding one by one."""
-    tokens = [1 + at % (engine.info.vocab_size - 1) for at in range(_TIMED_TOKENS)]
-    session = engine.open(2 * _TIMED_TOKENS)
-    try:
-        began = time.perf_counter()
-        session.prefill(tokens)
-        middle = time.perf_counter()
-        for token in tokens[: _TIMED_TOKENS // 2]:
-            session.forward([token])
-        end = time.perf_counter()
-    finally:
-        session.close()
-    return _TIMED_TOKENS / (middle - began), (_TIMED_TOKENS // 2) / (end - middle)

@@ -30,6 +30,7 @@ _UNITS = {
     "": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
     "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
+_MOST = 2**63
 
 
 class Objective(StrEnum):
@@ -81,10 +82,15 @@ class Prune:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recover:
-    """Distillation from the original into LoRA adapters after pruning; `steps` 0 leaves it out."""
+    """Distillation from the original after pruning; `steps` 0 leaves it out.
+
+    `rank` of the LoRA adapters that are trained; 0 trains all weights. Without it drafts, which
+    lose whole layers, train all weights and others adapters of rank 32. `rate` is the learning
+    rate of adapters; all weights take half of it.
+    """
 
     steps: int = 300
-    rank: int = 32
+    rank: int | None = None
     rate: float = 2e-3
     rows: int = 8
 
@@ -163,6 +169,12 @@ class Plan:
     def profile(self) -> DeviceProfile | None:
         """The device's numbers, where the budget is one."""
         return DEVICES[self.device] if self.device else None
+
+    @property
+    def recover_rank(self) -> int:
+        """Rank of the adapters that recovery trains; 0 for all weights."""
+        drafts = self.objective is Objective.DRAFT
+        return (0 if drafts else 32) if self.recover.rank is None else self.recover.rank
 
     def budget_bytes(self, parameters: int) -> int | None:
         """Most bytes of graph and weights for a model of so many parameters; None: no budget."""
@@ -247,11 +259,11 @@ def parse_size(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         size = value
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
-        size = int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+        size = int(min(float(match[1]) * _UNITS[(match[2] or "").lower()], _MOST))
     else:
         raise _invalid("target_bytes", f"{value!r} is no size; write 300MB, 1.5GiB or bytes")
-    if not 0 < size < 2**63:
-        raise _invalid("target_bytes", f"{value!r} is out of range")
+    if not 0 < size < _MOST:
+        raise _invalid("target_bytes", "is out of range")
     return size
 
 
@@ -304,6 +316,8 @@ def _value(owner: type, name: str, value: object, where: str) -> object:
 def _number(value: object, where: str, *, whole: bool) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _invalid(where, f"must be a number, got {value!r}")
+    if isinstance(value, int) and abs(value) > _MOST:  # more than a float can say
+        raise _invalid(where, "is out of range")
     if not math.isfinite(value) or (whole and value != int(value)):
         raise _invalid(where, f"must be {'a whole' if whole else 'a finite'} number, got {value!r}")
     return int(value) if whole else float(value)
@@ -332,7 +346,7 @@ def _check(plan: Plan) -> None:
         ("prune.kv_heads", plan.prune.kv_heads, 0.0, 0.9),
         ("prune.layers", plan.prune.layers, 0.0, 0.9),
         ("recover.steps", plan.recover.steps, 0, 10**6),
-        ("recover.rank", plan.recover.rank, 1, 1024),
+        ("recover.rank", plan.recover.rank, 0, 1024),
         ("recover.rate", plan.recover.rate, 1e-8, 1.0),
         ("recover.rows", plan.recover.rows, 1, 4096),
         ("quantize.refine", plan.quantize.refine, 0, 16),

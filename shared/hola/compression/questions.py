@@ -49,7 +49,7 @@ def read_questions(file: Path, *, limit: int = 0) -> list[Question]:
     try:
         if file.stat().st_size > _MAX_FILE_BYTES:
             raise DocumentInvalid(f"{file.name} is larger than 256 MiB", source=file.name)
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DocumentInvalid(
             f"{file} cannot be read as UTF-8: {error}", source=file.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,11 @@ pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 STAGES = ["text", "measure", "allocate", "quantize", "repair", "export", "done"]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+def contents(folder: Path) -> dict[str, object]:
+    """Every file, and the report but for its times."""
+    files = [file for file in folder.iterdir() if file.name != "report.json"]
+    report = replace(read_report(folder / "report.json"), speed=None)
+    return {"report": report} | {file.name: file.read_bytes() for file in files}
 
 
 def test_the_artifact_keeps_the_budget_and_the_contract(finished):
@@ -45,7 +49,16 @@ def test_the_artifact_keeps_the_budget_and_the_contract(finished):
     sizes = [point.bytes for point in built.report.pareto]
     assert sizes == sorted(sizes)
     assert sizes
-    assert read_report(built.artifact / "report.json").tensors == built.report.tensors
+    assert read_report(built.artifact / "report.json") == built.report
+
+
+def test_speed_and_memory_are_in_the_report_and_measured_once(finished, compress):
+    work, built, _ = finished
+    speed = built.report.speed
+    assert speed.decode_tokens_per_s > 0
+    assert speed.original_peak_bytes > speed.resident_bytes > 0
+    again, _ = compress(work)
+    assert again.report == built.report
 
 
 def test_progress_only_rises_and_names_every_pass(finished):
@@ -115,7 +128,7 @@ def test_latency_is_measured_and_kept(compress, tmp_path):
 def test_a_draft_is_measured_with_its_target(compress, graph, monkeypatch, tmp_path):
     from hola.compression.plan import Prune
 
-    monkeypatch.setattr("hola_compressor.passes.draft_job.CANDIDATES", (Prune(),))
+    monkeypatch.setattr("hola_compressor.passes.predict.CANDIDATES", (Prune(),))
     shutil.copytree(graph, tmp_path / "candidate-0" / "04-graph")
     plan = {"objective": "draft", "draft_for": str(graph), "repair": {"steps": 0}}
     built, seen = compress(tmp_path, **plan)
@@ -123,7 +136,10 @@ def test_a_draft_is_measured_with_its_target(compress, graph, monkeypatch, tmp_p
     assert draft.target == graph.name
     assert 0 <= draft.acceptance <= 1
     assert draft.tokens_per_s > 0
+    assert built.report.speed.peak_bytes > 0
+    assert [progress.done for progress in seen] == sorted(progress.done for progress in seen)
     assert seen[-1].done == 1.0
+    assert any(progress.eta_s is not None for progress in seen[:-1])
     again, _ = compress(tmp_path, **plan)  # decided once
     assert again.report == built.report
 
@@ -135,7 +151,7 @@ def test_a_budget_that_only_a_smaller_shape_fits_makes_a_draft(graph, monkeypatc
     from tests.support.tiny_models import write_checkpoint
 
     shapes = (Prune(), Prune(layers=0.5, ffn=0.5))
-    monkeypatch.setattr("hola_compressor.passes.draft_job.CANDIDATES", shapes)
+    monkeypatch.setattr("hola_compressor.passes.predict.CANDIDATES", shapes)
     source = tmp_path / "wide"
     write_checkpoint(source, tie_word_embeddings=True, intermediate_size=512)
     quantize = {"bits": [8], "blocks": [32], "asymmetric": False, "compensate": False}
@@ -247,6 +263,7 @@ def test_a_cut_shard(broken):
 
 def test_a_missing_shard(broken):
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (broken / "model.safetensors").unlink()
     (broken / "model.safetensors.index.json").write_text(json.dumps(index))
     assert refused(broken) is ArtifactCorrupt
 
