@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hola.errors import ArtifactInvalid, InvalidRequest
+from hola.errors import ArtifactCorrupt, ArtifactInvalid, InvalidRequest
 from hola.extras import check_installed, require
 from hola.lifeline import tied_command
 
@@ -23,6 +23,7 @@ PRECISIONS = tuple(_EXPORTED_FOR)
 _BUILDER = "onnxruntime_genai.models.builder"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _KEPT_LINES = 20
 
 
@@ -35,7 +36,7 @@ def convert_checkpoint(
     checkpoint's own Python code is never run. Only safetensors weights are read, since unpickling
     runs code. `progress` gets one line per step.
     Raises ArtifactInvalid (not a checkpoint, pickled weights, unsupported architecture),
-    InvalidRequest (precision), MissingExtra.
+    ArtifactCorrupt (a shard that is missing), InvalidRequest (precision), MissingExtra.
     """
     if precision not in PRECISIONS:
         raise InvalidRequest(
@@ -75,8 +76,22 @@ def download_checkpoint(
 def count_parameters(source: Path) -> int:
     """Parameters in a directory's safetensors files, from their headers.
 
-    Raises ArtifactInvalid when there are none, or only pickled weights.
+    Raises what `weight_files` raises.
     """
+    return sum(_tensor_elements(file) for file in weight_files(source))
+
+
+def weight_files(source: Path) -> list[Path]:
+    """The safetensors files that hold a directory's weights, each weight once.
+
+    As transformers reads them: one file, or those of the index; some repositories hold a second
+    copy beside them. Raises ArtifactInvalid when there are none, or only pickled weights;
+    ArtifactCorrupt for an index that cannot be read or names a shard that is not there.
+    """
+    if (source / _WHOLE).is_file():
+        return [source / _WHOLE]
+    if (source / _INDEX).is_file():
+        return _indexed(source)
     files = sorted(source.glob("*.safetensors"))
     if not files:
         pickled = sorted(file.name for pattern in _PICKLES for file in source.glob(pattern))
@@ -87,7 +102,19 @@ def count_parameters(source: Path) -> int:
                 file=pickled[0],
             )
         raise ArtifactInvalid(f"{source.name} has no safetensors weights", path=source)
-    return sum(_tensor_elements(file) for file in files)
+    return files
+
+
+def _indexed(source: Path) -> list[Path]:
+    try:
+        text = (source / _INDEX).read_text(encoding="utf-8")
+        names = sorted(map(str, set(json.loads(text)["weight_map"].values())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactCorrupt(f"{source.name}/{_INDEX} cannot be read: {error}") from error
+    for name in names:
+        if "/" in name or not (source / name).is_file():
+            raise ArtifactCorrupt(f"{source.name} lacks the shard {name}", file=name)
+    return [source / name for name in names]
 
 
 def _tensor_elements(file: Path) -> int:
