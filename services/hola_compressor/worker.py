@@ -205,13 +205,14 @@ class _Run:
         self._bus = bus
         self._shop = shop
         self._name = name
+        self._idle_s = idle_s
         self._pause_s = min(idle_s / BEATS_PER_IDLE, LONGEST_BEAT_S)
         self._delivery = delivery
         self._clock: Callable[[], float] = time.time
         self.status = delivery.status
 
     async def to_its_end(self) -> ArtifactInfo:
-        """The published artifact. Raises Fenced, and what the job fails with."""
+        """The published artifact. Raises Fenced, BusUnavailable, and what the job fails with."""
         working = asyncio.create_task(self._work())
         beating = asyncio.create_task(self._beat())
         try:
@@ -227,12 +228,24 @@ class _Run:
             await asyncio.gather(working, beating, return_exceptions=True)
 
     async def _beat(self) -> None:
-        """Write the status, over and over. Raises Fenced."""
+        """Write the status, over and over.
+
+        Raises Fenced, and BusUnavailable once none was written for `idle_s`: another worker may
+        have the job by then, and nobody could tell.
+        """
+        now = asyncio.get_running_loop().time
+        heard = now()
         while True:
+            asked = now()
             try:
-                await self._bus.compression.report(self._name, self._delivery, self._stamped())
-            except BusUnavailable as error:
-                log.warning("heartbeat_missed", message=error.message)
+                async with asyncio.timeout(max(heard + self._idle_s - asked, self._pause_s)):
+                    await self._bus.compression.report(self._name, self._delivery, self._stamped())
+                heard = asked
+            except (BusUnavailable, TimeoutError) as error:
+                log.warning("heartbeat_missed", message=str(error))
+                if now() - heard >= self._idle_s:
+                    message = f"no heartbeat of the job was written for {self._idle_s:g} s"
+                    raise BusUnavailable(message) from error
             await asyncio.sleep(self._pause_s)
 
     async def _work(self) -> ArtifactInfo:

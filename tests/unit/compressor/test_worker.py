@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hola.bus.memory import MemoryBus
-from hola.compression.job import CompressionJob, JobState, JobStatus
+from hola.compression.job import CompressionDelivery, CompressionJob, JobState, JobStatus
 from hola.compression.plan import Plan
 from hola.errors import BusUnavailable
 from hola.models.family import TierSource, write_manifest
@@ -75,6 +75,12 @@ class Site:
         job = compression_job(**values)
         await self.bus.compression.submit(job, queued(job.job_id))
         return job
+
+    async def taken(self) -> CompressionDelivery:
+        """The next job, as the worker gets it."""
+        delivery = await self.bus.compression.take("w", timeout_s=0)
+        assert delivery is not None
+        return delivery
 
     def worker(self, metrics: Metrics | None = None) -> CompressionWorker:
         shop = Workshop(sources=Sources(store=self.store), works=self.works, process=self.passes)
@@ -169,31 +175,48 @@ async def test_a_job_that_was_given_back_and_cancelled_leaves_nothing(site: Site
     assert not (site.works.root / "default~j1").exists()
 
 
-class Away:
-    """What a bus that went away says to all and everything."""
-
-    def __getattr__(self, name: str) -> Any:
-        async def refuse(*_: Any) -> None:
-            raise BusUnavailable("away")
-
-        return refuse
+async def refuse(*_: Any) -> None:
+    """What a bus that went away says."""
+    raise BusUnavailable("away")
 
 
-class Mute(MemoryBus):
-    """A bus that went away when the end was written."""
-
-    releases: Any = Away()
-
-
-async def test_an_end_that_could_not_be_announced_is_an_end(site: Site) -> None:
-    site.bus = Mute()
+async def test_an_end_that_could_not_be_announced_is_an_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.bus.releases, "announce", refuse)
     metrics = Metrics()
     job = await site.submit()
-    worker = site.worker(metrics)
-    delivery = await site.bus.compression.take("w", timeout_s=1)
-    assert delivery is not None
-    await worker._serve(delivery)
+    await site.worker(metrics)._serve(await site.taken())
     assert (await site.bus.compression.status(job.tenant, job.job_id)).state is JobState.DONE
     assert not list(site.works.root.iterdir())
     counted = metrics.registry.get_sample_value("hola_compressions_total", {"outcome": "done"})
     assert counted == 1
+
+
+async def test_a_worker_that_is_cut_off_from_the_bus_stops_its_passes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell it that another worker has the job by now."""
+    site.passes, site.idle_s = Played(lease_s=IDLE_S, last_for_ever=True), 0.05
+    report = site.bus.compression.report
+
+    async def refuse_later(*told: Any) -> None:
+        await (refuse() if site.passes.ran.is_set() else report(*told))
+
+    monkeypatch.setattr(site.bus.compression, "report", refuse_later)
+    job = await site.submit()
+    await site.worker()._serve(await site.taken())
+    assert not (await site.bus.compression.status(job.tenant, job.job_id)).state.ended
+    assert list(site.works.root.iterdir()), "another worker goes on from here"
+
+
+async def test_a_report_that_never_returns_is_a_heartbeat_that_is_missed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(site.bus.compression, "report", hang)
+    site.passes, site.idle_s = Played(lease_s=IDLE_S, last_for_ever=True), 0.05
+    await site.submit()
+    await site.worker()._serve(await site.taken())
