@@ -18,6 +18,7 @@ from hola.errors import (
     CalibrationTooShort,
     Cancelled,
     DocumentInvalid,
+    EngineFailure,
     InvalidRequest,
     MemoryBudgetExceeded,
     NoDiskSpace,
@@ -123,6 +124,53 @@ def test_latency_is_measured_and_kept(compress, tmp_path):
     assert times.keys() == {row.name for row in built.report.tensors}
     assert all(ms > 0 for row in times.values() for ms in row.values())
     assert built.report.exactness.exact
+
+
+def test_an_artifact_without_numbers_is_none(compress, monkeypatch):
+    import numpy as np
+
+    def broken(engine):
+        return lambda row: np.full((len(row), engine.info.vocab_size), np.nan, np.float32)
+
+    monkeypatch.setattr("hola_compressor.passes.verdict.runner", broken)
+    with pytest.raises(EngineFailure, match="not all finite"):
+        compress(repair={"steps": 0})
+
+
+def test_a_draft_needs_text_to_be_tried_on(compress, graph, monkeypatch, tmp_path):
+    from hola.compression.plan import Prune
+
+    monkeypatch.setattr("hola_compressor.passes.predict.CANDIDATES", (Prune(),))
+    monkeypatch.setattr("hola_compressor.passes.draft_job._SHORTEST_PROMPT", 10**6)
+    shutil.copytree(graph, tmp_path / "candidate-0" / "04-graph")
+    with pytest.raises(CalibrationTooShort, match="that a draft is tried on"):
+        compress(tmp_path, objective="draft", draft_for=str(graph), repair={"steps": 0})
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_recovery_trains_what_its_rank_says(checkpoint, rank):
+    """All weights, or adapters and norms: embeddings stay as they are then."""
+    import torch
+
+    from hola.compression.plan import Recover
+    from hola_compressor.passes.recover import recovered
+    from hola_compressor.passes.source import load_model
+
+    teacher, before = load_model(checkpoint), load_model(checkpoint)
+    torch.manual_seed(0)
+    rows = [torch.randint(4, 90, (24,)).tolist() for _ in range(8)]
+    student = load_model(checkpoint)
+    for layer in student.model.layers:
+        layer.mlp.down_proj.weight.zero_()
+    losses: list[float] = []
+    made = recovered(
+        student, teacher, rows, options=Recover(steps=12, rows=8, rate=1e-2), rank=rank, seed=0,
+        step_done=lambda _, loss: losses.append(loss),
+    )  # fmt: skip
+    assert losses[-1] < losses[0]
+    same = torch.equal(made.model.embed_tokens.weight, before.model.embed_tokens.weight)
+    assert same is (rank > 0)
+    assert not any(parameter.requires_grad for parameter in made.parameters())
 
 
 def test_a_draft_is_measured_with_its_target(compress, graph, monkeypatch, tmp_path):

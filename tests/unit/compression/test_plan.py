@@ -69,6 +69,10 @@ def test_a_plan_is_read_from_a_file(tmp_path, suffix):
         ({"bits": 4, "quantize": {"accuracy_level": 2}}, "quantize.accuracy_level"),
         ({"bits": 4, "seed": 1.5}, "seed"),
         ({"bits": 4, "seed": True}, "seed"),
+        ({"bits": 4, "seed": 10**400}, "seed"),
+        ({"bits": 10**400}, "bits_per_weight"),
+        ({"bits": 4, "recover": {"rank": -1}}, "recover.rank"),
+        ({"bits": 4, "recover": {"rank": 2000}}, "recover.rank"),
         ({"bits": float("nan")}, "bits_per_weight"),
         ({"bits": 4, "objective": "speed"}, "objective"),
         ({"bits": 4, "objective": "draft"}, "draft_for"),
@@ -119,10 +123,20 @@ def test_sizes(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "MB", "1TB", "1e9", "0", -1, 1.5, None, True, "9" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "MB", "1TB", "1e9", "0", -1, 1.5, None, True, "9" * 30, "9" * 400]
+)
 def test_what_is_no_size(text):
     with pytest.raises(InvalidRequest):
         parse_size(text)
+
+
+def test_drafts_recover_all_weights_and_others_adapters():
+    draft = {"bits": 4, "objective": "draft", "draft_for": "there"}
+    assert parse_plan({"bits": 4}).recover_rank == 32
+    assert parse_plan(draft).recover_rank == 0
+    assert parse_plan({**draft, "recover": {"rank": 8}}).recover_rank == 8
+    assert parse_plan({"bits": 4, "recover": {"rank": 0}}).recover_rank == 0
 
 
 def test_a_budget_from_the_command_line_takes_the_files_place():

@@ -22,6 +22,15 @@ def test_gsm8k_keeps_only_the_final_answer(tmp_path):
     assert (question.prompt, question.answer, question.metric) == ("How many?", "1,004", "ema")
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b"])
+def test_only_a_newline_ends_a_line(tmp_path, end):
+    file = tmp_path / "questions.jsonl"
+    entry = {"question": f"How{end}many?", "answer": "#### 4"}
+    file.write_text(json.dumps(entry, ensure_ascii=False) + "\r\n", encoding="utf-8", newline="")
+    (question,) = read_questions(file)
+    assert question.prompt.startswith("How")
+
+
 @pytest.mark.parametrize(
     "entry",
     [

@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
-from hola.errors import ArtifactInvalid, InvalidRequest
-from hola.models.checkpoint import convert_checkpoint, count_parameters, keep_context_exact
+from hola.errors import ArtifactCorrupt, ArtifactInvalid, InvalidRequest
+from hola.models.checkpoint import (
+    convert_checkpoint,
+    count_parameters,
+    keep_context_exact,
+    weight_files,
+)
 
 
 def write_safetensors(file: Path, **shapes: list[int]) -> Path:
@@ -25,6 +30,29 @@ def write_safetensors(file: Path, **shapes: list[int]) -> Path:
     text = json.dumps(header).encode()
     file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(at))
     return file
+
+
+def test_a_second_copy_of_the_weights_does_not_count(tmp_path: Path) -> None:
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for shard in shards:
+        write_safetensors(tmp_path / shard, w=[10, 10])
+    write_safetensors(tmp_path / "consolidated.safetensors", w=[20, 10])
+    index = {"weight_map": {"a": shards[0], "b": shards[1]}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert [file.name for file in weight_files(tmp_path)] == shards
+    assert count_parameters(tmp_path) == 200
+    write_safetensors(tmp_path / "model.safetensors", w=[7])
+    assert count_parameters(tmp_path) == 7
+
+
+@pytest.mark.parametrize(
+    "index", ["{", "[]", "{}", '{"weight_map": {"a": "../w"}}', '{"weight_map": {"a": "gone"}}']
+)
+def test_an_index_that_leads_nowhere(tmp_path: Path, index: str) -> None:
+    write_safetensors(tmp_path / "consolidated.safetensors", w=[20, 10])
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ArtifactCorrupt):
+        count_parameters(tmp_path)
 
 
 def test_parameters_of_all_files(tmp_path: Path) -> None:
