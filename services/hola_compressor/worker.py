@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -239,7 +241,7 @@ class _Run:
             asked = now()
             try:
                 async with asyncio.timeout(max(heard + self._idle_s - asked, self._pause_s)):
-                    await self._bus.compression.report(self._name, self._delivery, self._stamped())
+                    await self._report()
                 heard = asked
             except (BusUnavailable, TimeoutError) as error:
                 log.warning("heartbeat_missed", message=str(error))
@@ -247,6 +249,9 @@ class _Run:
                     message = f"no heartbeat of the job was written for {self._idle_s:g} s"
                     raise BusUnavailable(message) from error
             await asyncio.sleep(self._pause_s)
+
+    async def _report(self) -> None:
+        await self._bus.compression.report(self._name, self._delivery, self._stamped())
 
     async def _work(self) -> ArtifactInfo:
         job, shop = self._delivery.job, self._shop
@@ -262,15 +267,37 @@ class _Run:
         await asyncio.to_thread(check_room, estimate, work, shop.memory_budget_bytes, kept)
         built = await shop.process.run(plan, source.checkpoint, work, self._advance)
         self._say(PUBLISHING, "writing the artifact into the store", 1.0)
-        # The last look before the store changes: a job that was cancelled or lost must not get in.
-        await self._bus.compression.report(self._name, self._delivery, self._stamped())
-        return await asyncio.to_thread(self._publish, built, source)
+        return await self._published(built, source)
 
-    def _publish(self, built: Path, source: Source) -> ArtifactInfo:
+    async def _published(self, built: Path, source: Source) -> ArtifactInfo:
+        """Publish in a thread, which has ended when this has: it reads the job's directory.
+
+        A job that was cancelled or lost must not get in, so the last thing before the store changes
+        is one more report.
+        """
+        loop, stopped = asyncio.get_running_loop(), threading.Event()
+
+        def last_look() -> None:
+            if stopped.is_set():
+                raise Cancelled("the worker stopped, or lost the job")
+            asyncio.run_coroutine_threadsafe(self._report(), loop).result()
+
+        writing = asyncio.create_task(asyncio.to_thread(self._publish, built, source, last_look))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            stopped.set()
+            while not writing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({writing})
+            writing.exception()  # how it ended is nobody's business any more
+            raise
+
+    def _publish(self, built: Path, source: Source, last_look: Callable[[], None]) -> ArtifactInfo:
         job, sources = self._delivery.job, self._shop.sources
         publication = sources.publication(job, source)
         name_sources(built, publication)
-        tier = publish(sources.store, built, publication)
+        tier = publish(sources.store, built, publication, last_look)
         return artifact_info(sources.store.get(job.name), tier)
 
     def _advance(self, step: Progress) -> None:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,23 +48,33 @@ class Publication:
     license: str = ""
 
 
-def publish(store: ModelStore, built: Path, publication: Publication) -> Tier:
+def publish(
+    store: ModelStore,
+    built: Path,
+    publication: Publication,
+    last_look: Callable[[], None] = lambda: None,
+) -> Tier:
     """Make `built`, an onnxruntime-genai directory with report.json, the tier that is said.
 
-    Repeating it changes nothing. Raises InvalidRequest (a name), ArtifactInvalid (the report, a
-    store that cannot be written), TokenizerMismatch (not the family's), and as `load_family`.
+    Repeating it changes nothing. `last_look` is called when all is read and copied and only
+    renames are left; where it raises the family stays as it was.
+    Raises InvalidRequest (a name), ArtifactInvalid (the report, a store that cannot be written),
+    TokenizerMismatch (not the family's), as `load_family`, and what `last_look` raises.
     """
     for name in (publication.name, publication.tier):
         if not NAME.fullmatch(name):
             raise InvalidRequest(f"name {name!r} must match {NAME.pattern}", field="name")
     try:
-        artifact = _Artifact(built, publication)
+        artifact = _Artifact(built, publication, last_look)
         if publication.name in store.names():
             family = store.get(publication.name)
             with _locked(family.path):
                 artifact.replace_in(load_family(family.path))
         else:
-            artifact.make_family(store.roots[-1])
+            root = store.roots[-1]
+            root.mkdir(parents=True, exist_ok=True)
+            with _locked(root):
+                artifact.make_family(root)
     except OSError as error:
         raise ArtifactInvalid(f"{publication.name} cannot be written: {error}") from error
     return store.get(publication.name).tier(publication.tier)
@@ -82,9 +92,12 @@ def digest_of_files(folder: Path, names: list[str] | None = None) -> tuple[str, 
 class _Artifact:
     """A built artifact on its way into a family."""
 
-    def __init__(self, built: Path, publication: Publication) -> None:
+    def __init__(
+        self, built: Path, publication: Publication, last_look: Callable[[], None]
+    ) -> None:
         self._built = built
         self._to = publication
+        self._last_look = last_look
         self._report = read_report(built / REPORT_FILE)
         self._digest, self._files = digest_of_files(built)
         self._fingerprint = tokenizer_fingerprint(built)
@@ -99,8 +112,11 @@ class _Artifact:
             )
         document = json.loads((family.path / MANIFEST_FILE).read_text(encoding="utf-8"))
         old = document["tiers"].get(self._to.tier, {})
-        self._copy_to(family.path)
-        document["tiers"][self._to.tier] = self._entry(old.get("checkpoint", old.get("path")))
+        entry = self._entry(old.get("checkpoint", old.get("path")))
+        with self._copied_to(family.path) as part:
+            self._last_look()
+            self._place(part, family.path)
+        document["tiers"][self._to.tier] = entry
         if self._to.tier == document["target"]:
             document["tokenizer_sha256"] = self._files[TOKENIZER_FILE]["sha256"]
         elif self._to.tier not in document.get("ladder", []):
@@ -109,15 +125,19 @@ class _Artifact:
         self._forget_old(family.path, document)
 
     def make_family(self, root: Path) -> None:
-        """Make a family around it; it appears all at once, or another's is replaced in."""
+        """Make a family around it; it appears all at once, or another's is replaced in.
+
+        Whoever calls has the root's lock.
+        """
         folder, base = root / self._to.name, self._to.base
+        _clear(root, f".{self._to.name}.*.part")
         staging = root / f".{self._to.name}.{os.getpid()}.part"
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        staging.mkdir()
         try:
             document = _copy_base(base, staging, self._to) if base else self._bare()
             document["name"] = self._to.name
-            self._copy_to(staging)
+            with self._copied_to(staging) as part:
+                self._place(part, staging)
             target = document["target"]
             document["tiers"][self._to.tier] = self._entry(None)
             if self._to.tier == target:
@@ -126,6 +146,7 @@ class _Artifact:
                 document["ladder"] = self._ladder(document)
             _write_manifest(staging, document)
             load_family(staging)
+            self._last_look()
             staging.rename(folder)
         except OSError:
             if not (folder / MANIFEST_FILE).is_file():
@@ -173,21 +194,34 @@ class _Artifact:
         }
         return sorted(sizes, key=lambda name: sizes[name])
 
-    def _copy_to(self, folder: Path) -> None:
-        """The files, under their digest; nothing when they are there."""
+    @contextmanager
+    def _copied_to(self, folder: Path) -> Iterator[Path]:
+        """A copy under a temporary name, which does not outlive the block; of files not there yet.
+
+        Whoever calls has the family's lock.
+        """
+        artifacts = folder / ARTIFACTS
+        _clear(artifacts, ".*.part")
+        is_there = (artifacts / self._digest).is_dir()
+        names = [REPORT_FILE] if is_there else [*self._files, REPORT_FILE]
+        part = artifacts / f".{self._digest[:16]}.{os.getpid()}.part"
+        part.mkdir(parents=True)
+        try:
+            for name in names:
+                shutil.copyfile(self._built / name, part / name)
+                _sync(part / name)
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _place(self, part: Path, folder: Path) -> None:
+        """Give a copy its name, the digest. Files that are there already are the same."""
         place = folder / ARTIFACTS / self._digest
         if place.is_dir():
             # Its report may be of another run of the same job: the entry has this one's digest.
-            shutil.copyfile(self._built / REPORT_FILE, place / f"{REPORT_FILE}.part")
-            (place / f"{REPORT_FILE}.part").replace(place / REPORT_FILE)
-            return
-        part = place.with_name(f".{self._digest[:16]}.{os.getpid()}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        for name in (*self._files, REPORT_FILE):
-            shutil.copyfile(self._built / name, part / name)
-            _sync(part / name)
-        part.rename(place)
+            (part / REPORT_FILE).replace(place / REPORT_FILE)
+        else:
+            part.rename(place)
 
     def _forget_old(self, folder: Path, document: dict[str, Any]) -> None:
         """Keep what is in use, and the newest of what is not: somebody may be loading it."""
@@ -227,6 +261,12 @@ def _write_manifest(folder: Path, document: dict[str, Any]) -> None:
     part.replace(folder / MANIFEST_FILE)
 
 
+def _clear(folder: Path, pattern: str) -> None:
+    """What publications left that were killed: whoever has the lock is the only one at work."""
+    for part in folder.glob(pattern):
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def _sync(file: Path) -> None:
     with file.open("rb") as stream:
         os.fsync(stream.fileno())
@@ -234,7 +274,10 @@ def _sync(file: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One publication at a time in a family; the lock goes with its process."""
+    """One publication at a time in a family, or of new ones in a root.
+
+    The lock goes with its process.
+    """
     with (folder / _LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

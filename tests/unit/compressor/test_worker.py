@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ import pytest
 from hola.bus.memory import MemoryBus
 from hola.compression.job import CompressionDelivery, CompressionJob, JobState, JobStatus
 from hola.compression.plan import Plan
-from hola.errors import BusUnavailable
+from hola.errors import BusUnavailable, Fenced
 from hola.models.family import TierSource, write_manifest
+from hola.models.manifest import Tier
+from hola.models.publish import Publication, publish
 from hola.models.store import ModelStore
 from hola.telemetry import Metrics
 from hola_compressor.passes import Estimate, Progress
@@ -173,6 +176,85 @@ async def test_a_job_that_was_given_back_and_cancelled_leaves_nothing(site: Site
     site.passes = Played(lease_s=IDLE_S)
     await site.ended(await site.submit(job_id="j2"))
     assert not (site.works.root / "default~j1").exists()
+
+
+@dataclass
+class Publishing:
+    """A publication that stands still in its thread until `go` is set."""
+
+    go: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Event = field(default_factory=threading.Event)
+    had_input: bool = False
+
+    def __call__(
+        self, store: ModelStore, built: Path, to: Publication, last_look: Callable[[], None]
+    ) -> Tier:
+        self.begun.set()
+        self.go.wait()
+        self.had_input = built.is_dir()
+        return publish(store, built, to, last_look)
+
+
+@pytest.fixture
+def publishing(monkeypatch: pytest.MonkeyPatch) -> Publishing:
+    made = Publishing()
+    monkeypatch.setattr("hola_compressor.worker.publish", made)
+    return made
+
+
+def left_in_store(site: Site) -> list[str]:
+    """Everything in the store that is no family and no lock."""
+    names = {each.name for each in (site.folder / "models").iterdir()}
+    return sorted(names - {"tiny", ".publish.lock"})
+
+
+async def test_a_job_cancelled_while_it_is_published_does_not_get_in(
+    site: Site, publishing: Publishing
+) -> None:
+    job = await site.submit()
+    serving = asyncio.create_task(site.worker()._serve(await site.taken()))
+    await asyncio.to_thread(publishing.begun.wait)
+    assert await site.bus.compression.cancel(job.tenant, job.job_id)
+    publishing.go.set()
+    await serving
+    assert (await site.bus.compression.status(job.tenant, job.job_id)).state is JobState.CANCELLED
+    assert not left_in_store(site)
+    assert not list(site.works.root.iterdir())
+
+
+@pytest.mark.parametrize("how", ["fenced", "stopped"])
+async def test_a_publication_is_waited_for_before_its_job_is_let_go(
+    site: Site, publishing: Publishing, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It reads the job's directory, which is removed or goes to another worker then."""
+    told = asyncio.Event()
+    report = site.bus.compression.report
+
+    async def heard(*said: Any) -> None:
+        try:
+            await report(*said)
+        except Fenced:
+            told.set()
+            raise
+
+    monkeypatch.setattr(site.bus.compression, "report", heard)
+    site.idle_s = 0.2  # the heart beats 20 times a second
+    job = await site.submit()
+    serving = asyncio.create_task(site.worker()._serve(await site.taken()))
+    await asyncio.to_thread(publishing.begun.wait)
+    if how == "stopped":
+        serving.cancel()
+    else:
+        assert await site.bus.compression.cancel(job.tenant, job.job_id)
+        await told.wait()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not serving.done()
+    serving.cancel()  # impatience changes nothing
+    publishing.go.set()
+    await asyncio.wait({serving})
+    assert publishing.had_input
+    assert not left_in_store(site)
 
 
 async def refuse(*_: Any) -> None:

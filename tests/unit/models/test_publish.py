@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hola.compression.report import Report, write_report
-from hola.errors import ArtifactInvalid, InvalidRequest, TokenizerMismatch
+from hola.errors import ArtifactInvalid, Fenced, InvalidRequest, TokenizerMismatch
 from hola.models.family import load_family, verify_digests
 from hola.models.manifest import MANIFEST_FILE, Tier
 from hola.models.publish import KEPT_ARTIFACTS, Publication, publish
@@ -36,7 +37,14 @@ def built(folder: Path, weights: bytes = b"w", **tier: Any) -> Path:
     return folder
 
 
-def put(root: Path, place: Path, name: str, tier: str = "target", base: str = "") -> Tier:
+def put(
+    root: Path,
+    place: Path,
+    name: str,
+    tier: str = "target",
+    base: str = "",
+    last_look: Callable[[], None] = lambda: None,
+) -> Tier:
     store = ModelStore(root)
     publication = Publication(
         name=name,
@@ -47,7 +55,12 @@ def put(root: Path, place: Path, name: str, tier: str = "target", base: str = ""
         plan={"bits_per_weight": 3.25},
         license="MIT",
     )
-    return publish(store, place, publication)
+    return publish(store, place, publication, last_look)
+
+
+def left_in(folder: Path) -> list[str]:
+    """Names of all that is in a folder."""
+    return sorted(each.name for each in folder.iterdir())
 
 
 @pytest.fixture
@@ -68,7 +81,7 @@ def test_a_new_family_has_the_other_tiers_and_the_provenance(root: Path, tmp_pat
     assert (made.source, made.license, made.calibration_sha256) == ("tiny/target", "MIT", "ab" * 32)
     assert made.tokenizer_sha256 == family.tokenizer_sha256
     assert "report.json" not in tier.files
-    assert sorted(each.name for each in root.iterdir()) == ["small", "tiny"]
+    assert left_in(root) == [".publish.lock", "small", "tiny"]
 
 
 def test_a_family_of_one_artifact(root: Path, tmp_path: Path):
@@ -110,6 +123,44 @@ def test_old_artifacts_go(root: Path, tmp_path: Path):
     verify_digests(load_family(root / "tiny"))
 
 
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_the_last_look_comes_when_all_is_copied_and_can_stop_it(
+    root: Path, tmp_path: Path, name: str
+):
+    place = built(tmp_path / "out")
+    before = (root / "tiny" / MANIFEST_FILE).read_bytes()
+
+    def lost() -> None:
+        copies = [file.parent for file in root.rglob("report.json")]
+        assert [sorted(file.name for file in each.iterdir()) for each in copies] == [left_in(place)]
+        shutil.rmtree(place)  # nothing of it is read any more
+        raise Fenced("another worker has the job")
+
+    with pytest.raises(Fenced):
+        put(root, place, name, base="tiny", last_look=lost)
+    assert (root / "tiny" / MANIFEST_FILE).read_bytes() == before
+    assert not list(root.rglob("report.json"))
+    assert not list(root.rglob("*.part"))
+    assert not (root / "small").exists()
+
+
+def test_after_the_last_look_nothing_of_the_input_is_read(root: Path, tmp_path: Path):
+    for name in ("tiny", "small"):
+        place = built(tmp_path / "out")
+        put(root, place, name, base="tiny", last_look=lambda place=place: shutil.rmtree(place))
+        verify_digests(load_family(root / name))
+
+
+def test_what_killed_publications_left_is_removed(root: Path, tmp_path: Path):
+    left = [root / "tiny/artifacts/.0123456789abcdef.77.part", root / ".small.77.part"]
+    for part in left:
+        part.mkdir(parents=True)
+        (part / "model.onnx.data").write_bytes(b"half")
+    for name in ("tiny", "small"):
+        put(root, built(tmp_path / "out"), name, base="tiny")
+    assert [part.exists() for part in left] == [False, False]
+
+
 def test_another_tokenizer_is_refused_and_nothing_changes(root: Path, tmp_path: Path):
     manifest = (root / "tiny" / MANIFEST_FILE).read_bytes()
     with pytest.raises(TokenizerMismatch):
@@ -117,7 +168,7 @@ def test_another_tokenizer_is_refused_and_nothing_changes(root: Path, tmp_path: 
     with pytest.raises(TokenizerMismatch):
         put(root, built(tmp_path / "out", merges=3), "new", base="tiny")
     assert (root / "tiny" / MANIFEST_FILE).read_bytes() == manifest
-    assert [each.name for each in root.iterdir()] == ["tiny"]
+    assert left_in(root) == [".publish.lock", "tiny"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "x" * 65])
