@@ -19,7 +19,7 @@ BEATS_TO_LIVE = 3
 
 
 class Announcer:
-    """Writes what `info` says every BEAT_S seconds. Owns the bus that `open_bus` gives."""
+    """Writes what `info` says every BEAT_S seconds, on the bus that `open_bus` gives."""
 
     def __init__(
         self,
@@ -59,12 +59,6 @@ class Announcer:
                 await self._bus.registry.withdraw(self._address)
             except BusUnavailable as error:
                 log.warning("not_withdrawn", why=error.message)
-
-    async def close(self) -> None:
-        """Let the bus go. Idempotent."""
-        bus, self._bus = self._bus, None
-        if bus is not None:
-            await bus.close()
 
     async def _announce(self) -> None:
         if self._bus is None:

@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
-from hola.bus.from_settings import bus_from
 from hola.bus.ports import Bus
 from hola.config import Settings
 from hola.engines import SCRIPTED_PREFIX
@@ -23,6 +22,7 @@ from hola.v1 import verifier_pb2, verifier_pb2_grpc
 from hola_verifier.announce import Announcer
 from hola_verifier.host import Limits, VerifierHost
 from hola_verifier.hosts import Free, Hosts
+from hola_verifier.late_bus import LateBus
 from hola_verifier.local import LocalVerifier
 from hola_verifier.servicer import VerifierServicer
 from hola_verifier.target import Target, load_target
@@ -51,7 +51,7 @@ class VerifierApp:
         self._settings = settings
         self.metrics = metrics
         self._target = target
-        self._bus = bus
+        self._bus = LateBus(settings, bus)
         self._opened = AsyncExitStack()
         self._announcer: Announcer | None = None
         self._announcing: asyncio.Task[None] | None = None
@@ -90,6 +90,7 @@ class VerifierApp:
     async def open(self) -> None:
         """Load and probe the target on its worker. Raises what `load_target` raises."""
         host, free = await self._new_host()
+        self._opened.push_async_callback(self._bus.close)  # after those who use it have ended
         self._hosts = Hosts(host, free, self.metrics)
         self._opened.push_async_callback(self._hosts.close, max(1.0, self._settings.drain_s))
         self._run_beside(self._sweep(self._hosts))
@@ -137,22 +138,19 @@ class VerifierApp:
         await self._opened.aclose()
 
     def _announce(self) -> None:
-        async def open_bus() -> Bus:
-            return self._bus or await bus_from(self._settings)
-
-        self._announcer = Announcer(self._settings.advertise, lambda: self.host.info(), open_bus)
-        if self._bus is None:
-            self._opened.push_async_callback(self._announcer.close)
+        advertise, get_bus = self._settings.advertise, self._bus.get
+        self._announcer = Announcer(advertise, lambda: self.host.info(), get_bus)
         self._announcing = asyncio.create_task(self._announcer.run())
         self._opened.push_async_callback(self._end, self._announcing)
 
     async def _withdraw(self) -> None:
         """Whatever the bus does: a verifier that stops must not wait for it."""
-        if self._announcer is None:
+        announcer, self._announcer = self._announcer, None
+        if announcer is None:
             return
         try:
             async with asyncio.timeout(max(_WITHDRAW_S, self._settings.drain_s)):
-                await self._announcer.withdraw()
+                await announcer.withdraw()
         except TimeoutError:
             log.warning("not_withdrawn", why="the bus did not answer in time")
 
@@ -191,8 +189,7 @@ class VerifierApp:
         An artifact that cannot be loaded, or not beside the present one, is tried again later.
         """
         store = ModelStore.at(self._settings.models_dir)
-        releases = self._bus.releases if self._bus else None
-        watch = FamilyWatch(store, self._settings.model, releases)
+        watch = FamilyWatch(store, self._settings.model, self._bus)
         while True:
             await watch.changed(
                 lambda family: (family.target.digest,), (self.host.info().artifact_digest,)

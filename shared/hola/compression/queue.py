@@ -66,13 +66,17 @@ class CompressionQueue(Protocol):
         ...
 
 
-class Releases(Protocol):
+class ReleaseNews(Protocol):
     """Word of artifacts that were published. Best effort: the store is what counts."""
-
-    async def announce(self, release: Release) -> None:
-        """Tell everybody who follows. Raises BusUnavailable."""
-        ...
 
     def follow(self) -> AsyncGenerator[Release, None]:
         """Releases, from now on. Raises BusUnavailable when the backend goes away."""
+        ...
+
+
+class Releases(ReleaseNews, Protocol):
+    """The same, for who also publishes."""
+
+    async def announce(self, release: Release) -> None:
+        """Tell everybody who follows. Raises BusUnavailable."""
         ...

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 
-from hola.compression.queue import Releases
+from hola.compression.queue import ReleaseNews
 from hola.errors import BusUnavailable, HolaError
 from hola.models.family import Family
 from hola.models.store import ModelStore
@@ -31,7 +31,7 @@ class FamilyWatch:
         self,
         store: ModelStore,
         model: str,
-        releases: Releases | None = None,
+        releases: ReleaseNews | None = None,
         *,
         look_s: float = LOOK_S,
     ) -> None:

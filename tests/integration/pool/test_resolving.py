@@ -181,5 +181,3 @@ async def test_an_announcer_outlives_its_bus(tmp_path: Path) -> None:
         assert await bus.registry.verifiers() == ()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await announcer.close()
-        await announcer.close()
