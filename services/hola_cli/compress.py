@@ -13,7 +13,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from hola.compression.job import ArtifactInfo, JobState, JobStatus, plan_of_json
+from hola.compression.job import JobState, JobStatus, plan_of_json
 from hola.compression.request import JobRequest, Submitted
 from hola.config import Settings
 from hola.errors import Cancelled, HolaError, InvalidRequest, from_reason
@@ -130,7 +130,7 @@ def command(
     request = None if model is None else _request(model, plan, options)
     status = asyncio.run(_run(request, options))
     if status is not None:
-        _conclude(status, options.json)
+        _conclude(status, options)
 
 
 def _request(model: str, plan: PlanOptions, options: JobOptions) -> JobRequest:
@@ -189,20 +189,15 @@ async def _follow(door: Door, job_id: str, screen: Screen) -> JobStatus:
     return status
 
 
-def _conclude(status: JobStatus, json: bool) -> None:
+def _conclude(status: JobStatus, options: JobOptions) -> None:
     """Print the artifact. Raises what the job failed with, Cancelled."""
     if status.failure is not None:
         failure = status.failure
         raise from_reason(failure.reason, failure.message, dict(failure.details))
     if status.state is JobState.CANCELLED:
         raise Cancelled(f"job {status.job_id} was cancelled")
-    if status.artifact is not None and not json:
-        _print_artifact(status.artifact)
-
-
-def _print_artifact(artifact: ArtifactInfo) -> None:
-    for line in summary(artifact):
-        print(line)
+    if status.artifact is not None and not options.json:
+        print(*summary(status.artifact, options.compressor), sep="\n")
 
 
 @asynccontextmanager

@@ -105,13 +105,15 @@ class TerminalScreen:
         self._bar.stop()
 
 
-def summary(artifact: ArtifactInfo) -> list[str]:
-    """Lines about a finished artifact, and how to see its report."""
+def summary(artifact: ArtifactInfo, compressor: str | None = None) -> list[str]:
+    """Lines about a finished artifact and how to see its report: where `compressor` keeps it."""
+    there = [f"in the store of {compressor}; on a machine with that store:"] if compressor else []
     return [
         f"{artifact.model}/{artifact.tier}: {artifact.size_bytes / MIB:.1f} MiB with its"
         " tokenizer,"
         f" {artifact.quantization}, from {artifact.source}",
         f"artifact {artifact.digest}",
+        *there,
         f"  hola models show {artifact.model} --report",
         f"  hola generate --model {artifact.model} 'your prompt'",
     ]

@@ -89,6 +89,9 @@ def show(
 
     `hola models show demo-lobi --report --out ./report`
     """
+    if not report and (out is not None or tier):
+        field = "out" if out is not None else "tier"
+        raise InvalidRequest(f"--{field} goes with --report", field=field)
     store = _store(models_dir)
     family = store.get(name)
     if report:

@@ -110,13 +110,13 @@ in memory.</p>{% endif %}{% endif %}
 
 def write_pages(folder: Path, info: ArtifactInfo, report: Report) -> list[Path]:
     """report.html, report.json and a PNG per picture in `folder`. Raises MissingExtra, OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
     pictures = plots(report)
     files = {
         "report.html": page(info, report, pictures).encode(),
         "report.json": (json.dumps(report.document(), indent=1) + "\n").encode(),
         **{f"{name}.png": data for name, data in pictures.items()},
     }
+    folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     return [folder / name for name in files]

@@ -64,7 +64,7 @@ def report_text(store: ModelStore, model: str, tier: str = "") -> tuple[Artifact
     reported = [each for each in family.tiers if each.provenance is not None]
     chosen = [each for each in reported if tier in ("", each.name)]
     if not chosen:
-        known = ", ".join(each.name for each in reported) or "none"
+        known = ", ".join(each.name for each in reported) or "none; `hola compress` makes them"
         raise UnknownModel(
             f"{model}{'/' + tier if tier else ''} has no report; tiers with one: {known}",
             model=model,
@@ -89,7 +89,7 @@ def read_checked(tier: Tier) -> str:
         ) from error
     if got.sha256 != expected.sha256:
         raise ArtifactCorrupt(
-            f"the report of {tier.name} was changed",
+            f"the report of {tier.name} was changed since it was published: compress again",
             file=REPORT_FILE,
             expected=expected.sha256,
             got=got.sha256,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,9 +131,38 @@ def test_bad_input(run: Any, env: Any, stand_ins: Path, arguments: Any, code: in
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_no_report(run: Any, env: Any):
-    done = run("models", "show", "tiny", "--report", env=env)
-    assert (done.exit_code, "no report" in done.stderr) == (3, True)
+def test_reports_that_cannot_be_shown(run: Any, env: Any, stand_ins: Path, tmp_path: Path):
+    assert run("compress", "tiny", *BUDGET, "--plan", str(stand_ins), env=env).exit_code == 0
+    (tmp_path / "file").write_text("")
+    unwritable = ("--report", "--out", str(tmp_path / "file"))
+    for arguments, code, text in (
+        (("tiny", "--report"), 3, "tiny has no report; tiers with one: none; `hola compress`"),
+        (("tiny-lobi", "--report", "--tier", "draft"), 3, "tiers with one: target"),
+        (("nothing", "--report"), 3, "known: tiny, tiny-lobi"),
+        (("tiny-lobi", *unwritable), 2, "file cannot be written"),
+        (("tiny-lobi", "--out", "x"), 2, "--out goes with --report"),
+        (("tiny-lobi", "--tier", "x"), 2, "--tier goes with --report"),
+    ):
+        done = run("models", "show", *arguments, env=env)
+        assert text in done.stderr
+        assert done.exit_code == code
+        assert len(done.stderr.splitlines()) == 1
+    report = next(tmp_path.glob("models/tiny-lobi/artifacts/*/report.json"))
+    report.write_text(report.read_text() + " ")
+    changed = run("models", "show", "tiny-lobi", "--report", env=env)
+    assert (changed.exit_code, "compress again" in changed.stderr) == (4, True)
+
+
+def test_without_matplotlib_nothing_is_written(
+    run: Any, env: Any, stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert run("compress", "tiny", *BUDGET, "--plan", str(stand_ins), env=env).exit_code == 0
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    show = ("models", "show", "tiny-lobi", "--report")
+    done = run(*show, "--out", str(tmp_path / "out"), env=env)
+    assert (done.exit_code, "hola-edge[compress]" in done.stderr) == (4, True)
+    assert not (tmp_path / "out").exists()
+    assert run(*show, "--json", env=env).exit_code == 0
 
 
 async def test_at_a_compressor_elsewhere(run: Any, env: Any, stand_ins: Path, tmp_path: Path):
@@ -157,5 +187,7 @@ async def test_at_a_compressor_elsewhere(run: Any, env: Any, stand_ins: Path, tm
         assert watched.exit_code == 130
         assert "was cancelled" in watched.stderr
         assert (await ask("--job", "nobodys")).exit_code == 3
+        made = await ask("tiny", *BUDGET)
+        assert f"in the store of {address}" in made.stdout
     away = await ask("--job", "mine", "--cancel")
     assert away.exit_code == 6
