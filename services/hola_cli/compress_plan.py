@@ -71,7 +71,8 @@ class PlanOptions:
         typer.Option(
             "--draft-for",
             metavar="FAMILY",
-            help="Make a draft tier: most accepted tokens per second with this family's target.",
+            help="Make a draft tier: most accepted tokens per second with this family's target; "
+            "without --compressor also a model directory.",
         ),
     ] = None
     plan: Annotated[
