@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from hola.compression.plan import parse_plan
-from hola.engines.memory import available_bytes
+from hola.engines.memory import available_bytes, ran_out
 from hola.errors import Cancelled, Fenced, HolaError, MemoryBudgetExceeded, NoDiskSpace
 from hola.lifeline import die_with_parent
 from hola_compressor import passes
@@ -31,7 +31,6 @@ from hola_compressor import passes
 LOCK_FILE = ".lock"
 _MAX_REQUEST_BYTES = 2**24
 _POLL_S = 0.1
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SPACE = ("no space left on device", "disk quota exceeded")  # as safetensors and others say it
 
@@ -126,7 +125,7 @@ def _translated(error: BaseException, work: Path) -> HolaError:
             available_bytes=free,
             path=work,
         )
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in _OUT_OF_MEMORY):
+    if ran_out(error):
         return MemoryBudgetExceeded(
             f"the passes ran out of memory ({text[:200]})", available_bytes=available_bytes() or 0
         )

@@ -13,6 +13,7 @@ from hola_compressor.passes import Estimate
 from hola_compressor.passes.codes import Scheme
 from hola_compressor.passes.prune import sizes
 from hola_compressor.passes.source import Checkpoint, open_checkpoint
+from hola_compressor.workdir import bytes_in
 
 # What a draft's candidates leave out before quantization, where the plan itself prunes nothing.
 CANDIDATES = (
@@ -140,7 +141,7 @@ def check_room(plan: Plan, checkpoint: Checkpoint, work: Path) -> None:
             smallest_bytes=needs.smallest_bytes,
         )
     there = next(folder for folder in (work, *work.parents) if folder.is_dir())
-    needed = max(0, needs.disk_bytes - _held_bytes(work))
+    needed = max(0, needs.disk_bytes - bytes_in(work))
     free = shutil.disk_usage(there).free
     if free < needed:
         raise NoDiskSpace(
@@ -150,7 +151,3 @@ def check_room(plan: Plan, checkpoint: Checkpoint, work: Path) -> None:
             path=there,
         )
     MemoryBudget().reserve(needs.memory_bytes, f"compressing {checkpoint.folder.name}")
-
-
-def _held_bytes(work: Path) -> int:
-    return sum(file.stat().st_size for file in work.rglob("*") if file.is_file())

@@ -13,6 +13,7 @@ import torch
 import transformers
 from torch import nn
 
+from hola.engines.memory import ran_out
 from hola.engines.tokenizer import TOKENIZER_FILE, FileTokenizer, load_tokenizer
 from hola.errors import (
     ArtifactCorrupt,
@@ -22,8 +23,6 @@ from hola.errors import (
     UnsupportedArchitecture,
 )
 from hola.models.checkpoint import count_parameters, weight_files
-
-_OUT_OF_MEMORY = ("allocate memory", "out of memory", "bad allocation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +88,7 @@ def load_model(folder: Path) -> nn.Module:
             output_loading_info=True,
         )
     except Exception as error:  # transformers, safetensors and torch share no base class
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+        if ran_out(error):
             raise MemoryBudgetExceeded(f"{folder.name} does not fit into memory") from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ArtifactInvalid(f"{folder.name} cannot be loaded: {reason[0]}") from error

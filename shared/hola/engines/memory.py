@@ -12,6 +12,8 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _MIB = 2**20
 _UNLIMITED = 2**60
+# As torch, onnxruntime and the standard library of C++ say it.
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of either version of cgroups
 
 
@@ -32,6 +34,12 @@ def total_bytes(meminfo: Path = _MEMINFO, cgroup_root: Path = _CGROUP_ROOT) -> i
     """
     bounds = [_meminfo(meminfo, "MemTotal"), *(_number(cgroup_root / name) for name in _LIMITS)]
     return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error of any library means that memory could not be had."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 class MemoryBudget:

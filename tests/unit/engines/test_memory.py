@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hola.engines.memory import MemoryBudget, available_bytes, total_bytes
+from hola.engines.memory import MemoryBudget, available_bytes, ran_out, total_bytes
 from hola.errors import MemoryBudgetExceeded
 
 GIB = 2**30
@@ -112,3 +112,17 @@ def test_unknown_machine_is_bounded_by_the_limit_only() -> None:
     budget.reserve(50, "all")
     with pytest.raises(MemoryBudgetExceeded):
         budget.reserve(1, "one more")
+
+
+@pytest.mark.parametrize(
+    ("error", "did"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("size mismatch"), False),
+        (OSError(28, "No space left on device"), False),
+    ],
+)
+def test_what_means_that_memory_ran_out(error: Exception, did: bool) -> None:
+    assert ran_out(error) is did
