@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -47,12 +48,17 @@ class Tally:
         return Quality(
             text=text,
             tokens=self.tokens,
-            perplexity=math.exp(self.nll / self.tokens),
-            original_perplexity=math.exp(self.original_nll / self.tokens),
+            perplexity=_perplexity(self.nll / self.tokens),
+            original_perplexity=_perplexity(self.original_nll / self.tokens),
             kld_mean=self.kld_mean,
             kld_p99=float(torch.cat(self.kld).double().quantile(0.99)),
             top1_agreement=self.agreed / self.tokens,
         )
+
+
+def _perplexity(nll: float) -> float:
+    """Infinite where nothing of the text was expected."""
+    return math.exp(nll) if nll < math.log(sys.float_info.max) else math.inf
 
 
 class Judge:

@@ -170,6 +170,9 @@ _ROWS: dict[str, type] = {
     "pareto": Point,
     "tasks": TaskRow,
 }
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    "float": (int, float), "int": int, "str": str, "bool": bool,
+}  # fmt: skip
 _SINGLE: dict[str, type] = {"exactness": Exactness, "speed": Speed, "draft": DraftRow}
 
 
@@ -211,10 +214,24 @@ def _build(kind: type, row: object, where: str) -> Any:
         raise ArtifactInvalid(f"report: {where} must hold objects")
     if unknown := sorted(set(row) - {item.name for item in fields(kind)}):
         raise ArtifactInvalid(f"report: {where} has an unknown key {unknown[0]!r}")
+    kinds = {item.name: str(item.type) for item in fields(kind)}
     try:
-        return kind(**row)
+        return kind(**{key: _value(kinds[key], row[key], f"{where}.{key}") for key in row})
     except TypeError as error:
         raise ArtifactInvalid(f"report: {where}: {error}") from error
+
+
+def _value(annotation: str, value: Any, where: str) -> Any:
+    """A number, text or switch as it should be; null is a number that was not finite."""
+    base = annotation.removesuffix(" | None")
+    expected = _PLAIN.get(base)
+    if expected is None or (value is None and base != annotation):
+        return value
+    if value is None and base == "float":
+        return math.nan
+    if not isinstance(value, expected) or isinstance(value, bool) is not (base == "bool"):
+        raise ArtifactInvalid(f"report: {where} must be {base}, got {value!r:.80}")
+    return value
 
 
 def _clean(value: Any) -> Any:

@@ -36,6 +36,17 @@ def test_a_report_of_almost_nothing_has_no_pictures():
     assert "<img" not in text
 
 
+@pytest.mark.torch
+def test_numbers_that_were_not_finite_are_shown_as_such():
+    whole = full_report()
+    document = whole.document()
+    for row in (*document["quality"], *document["pareto"]):
+        row["kld_mean"] = row["perplexity"] = None
+    report = parse_report(document)
+    assert plots(report)["pareto"].startswith(PNG)
+    assert "<b>nan</b>" in page(ARTIFACT, report, {})
+
+
 def test_the_page_needs_nothing_else_and_escapes_what_it_shows():
     text = page(ARTIFACT, full_report(), {"bits": PNG})
     assert "<script" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -53,10 +54,24 @@ def test_a_number_that_is_not_finite_becomes_null():
     assert json.loads(json.dumps(report.document()))["bits_per_weight"] is None
 
 
+def test_a_number_that_was_not_finite_is_read_as_none(tmp_path):
+    (row,) = REPORT.quality
+    write_report(replace(REPORT, quality=(replace(row, kld_mean=math.inf),)), tmp_path / "r.json")
+    (read,) = read_report(tmp_path / "r.json").quality
+    assert math.isnan(read.kld_mean)
+    assert read.perplexity == row.perplexity
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"format": 2},
+        {"bytes": "many"},
+        {"bytes": None},
+        {"bytes": True},
+        {"source": 3},
+        {"bits_per_weight": [4]},
+        {"exactness": {"exact": 1, "fingerprint": "ab"}},
         {"quality": {}},
         {"quality": [3]},
         {"quality": [{"text": "x"}]},
