@@ -138,13 +138,20 @@ def fitted(make: Callable[[], Job]) -> Job | None:
 
 
 def variants(job: Job, kept: Kept, name: str) -> Iterator[tuple[Path, int]]:
-    """The job's artifact with each output layer and its rows, 0 for all of them."""
-    whole = job.artifact
+    """The job's artifact with each output layer and its rows, 0 for all of them.
+
+    A share is left out where the text has no more tokens than a smaller one keeps.
+    """
+    whole, before = job.artifact, -1
     rows = (*job.text.measured, *job.text.trained)
     last = job.checkpoint.last_token
     for share in HEADS:
         count = int(share * job.checkpoint.vocab_size)
         keep = frequent_tokens(rows, count, () if last is None else (last,))
+        if share < 1:
+            if len(keep) == before:
+                continue
+            before = len(keep)
 
         def make(folder: Path, share: float = share, keep: Sequence[int] = tuple(keep)) -> None:
             if share == 1:
