@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from hola.errors import MemoryBudgetExceeded
@@ -40,6 +42,15 @@ def ran_out(error: BaseException) -> bool:
     """Whether an error of any library means that memory could not be had."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
+
+
+def give_back_freed() -> None:
+    """Return memory that was freed to the system, where the C library keeps it (glibc).
+
+    Loading a graph frees several times what it keeps: whatever was folded on the way.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class MemoryBudget:

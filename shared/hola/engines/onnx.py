@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hola.engines.decoder_config import DecoderConfig, read_decoder_config
-from hola.engines.memory import MemoryBudget
+from hola.engines.memory import MemoryBudget, give_back_freed
 from hola.engines.onnx_session import LARGEST_CHUNK, WIDTH_MULTIPLE, Graph, OnnxSession, element
 from hola.engines.providers import (
     check_provider,
@@ -62,6 +62,7 @@ class OnnxEngine:
         try:
             options = session_options(ort, threads=threads, allow_spinning=allow_spinning)
             runtime = _load(ort, config, options, providers)
+            give_back_freed()
             check_provider(provider, provider_name(runtime.get_providers()[0]))
             self._graph: Graph | None = _describe(ort, config, runtime)
             self._info = EngineInfo(

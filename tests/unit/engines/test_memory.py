@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hola.engines.memory import MemoryBudget, available_bytes, ran_out, total_bytes
+from hola.engines.memory import (
+    MemoryBudget,
+    available_bytes,
+    ran_out,
+    total_bytes,
+)
 from hola.errors import MemoryBudgetExceeded
 
 GIB = 2**30
@@ -126,3 +134,25 @@ def test_unknown_machine_is_bounded_by_the_limit_only() -> None:
 )
 def test_what_means_that_memory_ran_out(error: Exception, did: bool) -> None:
     assert ran_out(error) is did
+
+
+FREED = """
+from pathlib import Path
+from hola.engines.memory import give_back_freed
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+pieces = [b"x" * 100_000 + bytes([n % 256]) for n in range(1000)]
+last = pieces.pop()  # above all others: what is freed below it stays the process's own
+full = resident()
+pieces.clear()
+give_back_freed()
+print(full - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 80_000_000
