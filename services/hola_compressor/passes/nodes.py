@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -126,26 +126,50 @@ def _kernel_codes(made: Nodes, coded: Coded) -> str:
     width = KERNEL_BITS[bits]
     if width == bits:
         return made.weight("q", pack(values, bits))
-    whole, low = "", 0
-    for plane in planes_of(bits):
-        field_ = (values >> np.uint8(low)) & np.uint8(2**plane - 1)
-        part = _unpacked(made, made.weight(f"q{low}", pack(field_, plane)), plane, coded)
-        if low:
-            part = _shifted(made, part, low, "LEFT")
-            whole = made.node("BitwiseOr", [whole, part])
-        else:
-            whole = part
-        low += plane
-    if coded.scheme.symmetric:
-        lift = kernel_zero(coded) - 2 ** (bits - 1)
-        whole = made.node("Add", [whole, made.shared(np.array([lift], np.uint8))])
-    return whole if width == 8 else _nibbles(made, whole, coded)
+    low, high = planes_of(bits)
+    lift = kernel_zero(coded) - 2 ** (bits - 1) if coded.scheme.symmetric else 0
+    # A byte of the high plane gives as many bytes as `together` bytes of the low one.
+    together, each = low // high, width // low
+    below = pack(values & np.uint8(2**low - 1), low)
+    below = below.reshape(*values.shape[:2], -1, together)
+    above = pack(values >> np.uint8(low), high)
+    parts = [
+        _looked_up(made, "q0", below, _Table(low, 0, width, 0), (each,)),
+        _looked_up(made, f"q{low}", above, _Table(high, low, width, lift), (together, each)),
+    ]
+    rows, blocks, block = values.shape
+    target = made.shared(np.array([rows, blocks, block * width // 8], np.int64))
+    return made.node("Reshape", [made.node("Add", parts), target])
 
 
-def _unpacked(made: Nodes, packed: str, bits: int, coded: Coded) -> str:
-    """Fields of packed bytes [rows, blocks, bytes] as uint8 [rows, blocks, block]."""
-    rows, blocks, block = coded.codes.shape
-    return _fields(made, packed, bits, (rows, blocks, block), folded=True)
+class _Table(NamedTuple):
+    """What every packed byte gives: its fields of `bits` at bit `at` of fields of `width`."""
+
+    bits: int
+    at: int
+    width: int
+    lift: int  # added to each
+
+    def values(self) -> Array:
+        """uint8 [256, width / bits]."""
+        stored = np.arange(256, dtype=np.uint16)[:, None]
+        fields = (stored >> np.arange(0, 8, self.bits, dtype=np.uint16)) & (2**self.bits - 1)
+        placed = ((fields << self.at) + self.lift).reshape(256, -1, 8 // self.width)
+        shifts = np.arange(0, 8, self.width, dtype=np.uint16)
+        given: Array = (placed << shifts).sum(-1).astype(np.uint8)
+        return given
+
+
+def _looked_up(made: Nodes, kind: str, packed: Array, table: _Table, shape: tuple[int, ...]) -> str:
+    """Packed bytes [...] as what the table has for each, [..., *shape].
+
+    One node and a constant for all units: onnxruntime keeps whatever is folded on the way until all
+    is, so a chain of shifts and masks holds many times the weights while the graph is loaded.
+    """
+    name = f"c.table.{'.'.join(map(str, table))}"
+    made.weights.setdefault(name, table.values().reshape(256, *shape))
+    index = made.node("Cast", [made.weight(kind, packed)], to=TensorProto.INT32)
+    return made.node("Gather", [name, index], axis=0)
 
 
 def _fields(made: Nodes, packed: str, bits: int, shape: tuple[int, ...], *, folded: bool) -> str:
@@ -160,24 +184,6 @@ def _fields(made: Nodes, packed: str, bits: int, shape: tuple[int, ...], *, fold
     fields = made.node("BitwiseAnd", [moved, mask], folded=folded)
     target = made.shared(np.array(shape, np.int64))
     return made.node("Reshape", [fields, target], folded=folded)
-
-
-def _shifted(made: Nodes, value: str, by: int, direction: str) -> str:
-    amount = made.shared(np.array([by], np.uint8))
-    return made.node("BitShift", [value, amount], direction=direction)
-
-
-def _nibbles(made: Nodes, codes: str, coded: Coded) -> str:
-    """uint8 [rows, blocks, block] of 4 bits each, two to a byte."""
-    rows, blocks, block = coded.codes.shape
-    pairs = made.node(
-        "Reshape", [codes, made.shared(np.array([rows, blocks, block // 2, 2], np.int64))]
-    )
-    one = made.node("Mul", [pairs, made.shared(np.array([1, 16], np.uint8))])
-    axis = made.shared(np.array([-1], np.int64))
-    wide = made.node("Cast", [one], to=TensorProto.INT32)
-    summed = made.node("ReduceSum", [wide, axis], keepdims=0)
-    return made.node("Cast", [summed], to=TensorProto.UINT8)
 
 
 def add_product(
