@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs GPTQModel into a virtual environment of its own for `hola bench compression`.
 #   bench/peers/gptq.sh FOLDER      then: export GPTQMODEL_PYTHON=FOLDER/bin/python
-# Some minutes and about 2 GB on disk. Not a dependency of HOLA.
+# Some minutes; about 2 GB on disk, and 6 where the torch it asks for brings CUDA. Not a dependency of HOLA.
 set -eu
 out=${1:?usage: gptq.sh FOLDER}
 python3 -m venv "$out"
