@@ -47,8 +47,8 @@ class Scheme:
 
     @property
     def graph_bytes(self) -> int:
-        """Bytes of the nodes that unpack it, at most."""
-        return 500 if self.bits == 16 else 900 if self.kernel_bits == self.bits else 2000
+        """Bytes that its product's nodes and names take in the graph, at most."""
+        return 500 if self.bits == 16 else 900 if self.kernel_bits == self.bits else 1300
 
     def disk_bytes(self, rows: int, columns: int) -> int:
         """Exact bytes in the weight file: codes, scale codes, row scales and zero points."""

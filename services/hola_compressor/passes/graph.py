@@ -26,6 +26,7 @@ DATA_FILE = "model.onnx.data"
 GRAPH_FILE = "model.onnx"
 _INLINE_BYTES = 256
 _ALIGNMENT = 64
+_LOOKUP_BYTES = 1500  # nodes and names of a token lookup in codes, at most
 Array = npt.NDArray[Any]
 
 
@@ -223,7 +224,7 @@ def half(weight: torch.Tensor) -> Array:
 
 
 def fixed_bytes(graph: onnx.ModelProto, units: tuple[Unit, ...]) -> int:
-    """Bytes of what no scheme changes: norms, rotary tables, the graph itself (about)."""
+    """Bytes of what no scheme changes, at most: norms, rotary tables, the graph around them."""
     weights = _initializers(graph)
     lookup = _lookup(graph, weights)
     nodes = {unit.node for unit in units}
@@ -232,5 +233,6 @@ def fixed_bytes(graph: onnx.ModelProto, units: tuple[Unit, ...]) -> int:
     rest = sum(value.nbytes for name, value in weights.items() if name not in coded)
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(graph)
-    del skeleton.graph.initializer[:]
-    return rest + skeleton.ByteSize()
+    del skeleton.graph.initializer[:], skeleton.graph.value_info[:], skeleton.graph.node[:]
+    skeleton.graph.node.extend(node for node in graph.graph.node if node.name not in nodes)
+    return rest + skeleton.ByteSize() + _LOOKUP_BYTES

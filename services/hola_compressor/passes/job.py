@@ -35,6 +35,7 @@ from hola_compressor.passes.damage import (
 from hola_compressor.passes.graph import find_units, fixed_bytes, half, load_graph, write_graph
 from hola_compressor.passes.keep import Kept
 from hola_compressor.passes.measure import Judge
+from hola_compressor.passes.nodes import tables_bytes
 from hola_compressor.passes.original import original_graph
 from hola_compressor.passes.predict import check_room
 from hola_compressor.passes.prune import check_prunable
@@ -214,8 +215,9 @@ class Job:
 
     @cached_property
     def fixed(self) -> int:
-        """Bytes that no scheme changes."""
-        return fixed_bytes(load_graph(self.graph_folder), self.units)
+        """Bytes that no choice among the options changes."""
+        options = (s for unit in self.units for s in schemes(self.plan.quantize, unit))
+        return fixed_bytes(load_graph(self.graph_folder), self.units) + tables_bytes(options)
 
     @cached_property
     def room(self) -> int:

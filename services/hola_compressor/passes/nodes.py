@@ -6,7 +6,7 @@ loads the graph, so it costs nothing afterwards, and the file holds the packed f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,11 +16,13 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from hola_compressor.passes.codes import KERNEL_BITS, Coded, planes_of
+from hola.compression.plan import UNQUANTIZED
+from hola_compressor.passes.codes import KERNEL_BITS, Coded, Scheme, planes_of
 from hola_compressor.passes.units import Unit
 
 Array = npt.NDArray[Any]
 _CONTRIB = "com.microsoft"
+_TABLE_ENTRY_BYTES = 200  # of a table's name and place in the graph, and of the gap before it
 
 
 @dataclass(slots=True)
@@ -127,15 +129,15 @@ def _kernel_codes(made: Nodes, coded: Coded) -> str:
     if width == bits:
         return made.weight("q", pack(values, bits))
     low, high = planes_of(bits)
-    lift = kernel_zero(coded) - 2 ** (bits - 1) if coded.scheme.symmetric else 0
+    for_low, for_high = _tables(coded.scheme)
     # A byte of the high plane gives as many bytes as `together` bytes of the low one.
     together, each = low // high, width // low
     below = pack(values & np.uint8(2**low - 1), low)
     below = below.reshape(*values.shape[:2], -1, together)
     above = pack(values >> np.uint8(low), high)
     parts = [
-        _looked_up(made, "q0", below, _Table(low, 0, width, 0), (each,)),
-        _looked_up(made, f"q{low}", above, _Table(high, low, width, lift), (together, each)),
+        _looked_up(made, "q0", below, for_low, (each,)),
+        _looked_up(made, f"q{low}", above, for_high, (together, each)),
     ]
     rows, blocks, block = values.shape
     target = made.shared(np.array([rows, blocks, block * width // 8], np.int64))
@@ -158,6 +160,22 @@ class _Table(NamedTuple):
         shifts = np.arange(0, 8, self.width, dtype=np.uint16)
         given: Array = (placed << shifts).sum(-1).astype(np.uint8)
         return given
+
+
+def _tables(scheme: Scheme) -> tuple[_Table, ...]:
+    """What widens the planes of a scheme, the low one's first; nothing where it has one."""
+    bits, width = scheme.bits, scheme.kernel_bits
+    if bits in (width, UNQUANTIZED):
+        return ()
+    low, high = planes_of(bits)
+    lift = 2 ** (width - 1) - 2 ** (bits - 1) if scheme.symmetric else 0
+    return _Table(low, 0, width, 0), _Table(high, low, width, lift)
+
+
+def tables_bytes(schemes: Iterable[Scheme]) -> int:
+    """Bytes of the tables that units of these schemes share, at most."""
+    tables = {table for scheme in schemes for table in _tables(scheme)}
+    return sum(table.values().nbytes + _TABLE_ENTRY_BYTES for table in tables)
 
 
 def _looked_up(made: Nodes, kind: str, packed: Array, table: _Table, shape: tuple[int, ...]) -> str:

@@ -90,6 +90,49 @@ def test_the_graph_computes_what_the_codes_stand_for(architecture, bits, tmp_pat
             engine.close()
 
 
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("bits", [*WIDTHS, 16, "all"])
+def test_a_file_is_never_larger_than_was_counted(architecture, bits, tmp_path_factory):
+    """So a budget holds, also for a model of few tensors that uses every table there is."""
+    import itertools
+
+    from hola_compressor.passes.codes import Scheme, encode
+    from hola_compressor.passes.graph import (
+        find_units,
+        fixed_bytes,
+        half,
+        load_graph,
+        write_graph,
+    )
+    from hola_compressor.passes.nodes import tables_bytes
+    from hola_compressor.passes.source import load_model
+    from hola_compressor.passes.units import weight_of
+
+    checkpoint, graph_folder = _exported(tmp_path_factory.getbasetemp() / "graphs", architecture)
+    model, graph = load_model(checkpoint), load_graph(graph_folder)
+    units = find_units(graph, model)
+    widths = (3, 5, 6) if bits == "all" else (bits,)
+    for block in (32, 64, 128):
+        options = itertools.cycle(
+            Scheme(bits=width, block=block, symmetric=symmetric)
+            for width in widths
+            for symmetric in (False, True)
+        )
+        schemes = dict(zip(units, options, strict=False))
+        weights = {unit: weight_of(model, unit) for unit in units}
+        codes = {
+            unit.name: half(weights[unit]) if bits == 16 else encode(weights[unit], scheme)
+            for unit, scheme in schemes.items()
+        }
+        folder = tmp_path_factory.mktemp("counted")
+        write_graph(graph, units, codes, folder, accuracy_level=4)
+        counted = fixed_bytes(graph, units) + tables_bytes(schemes.values())
+        for unit, scheme in schemes.items():
+            counted += scheme.disk_bytes(unit.rows, unit.columns) + scheme.graph_bytes
+        written = sum(file.stat().st_size for file in folder.iterdir())
+        assert written <= counted
+
+
 def _exported(root, architecture):
     from tests.support.tiny_models import export, write_checkpoint
 
