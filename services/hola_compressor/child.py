@@ -8,11 +8,9 @@ JSON: {"progress"}, and at the end {"built"}, {"estimate"} or {"error"}.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -24,15 +22,14 @@ from typing import Any, BinaryIO, TextIO
 
 from hola.compression.plan import parse_plan
 from hola.engines.memory import available_bytes, ran_out
-from hola.errors import Cancelled, Fenced, HolaError, MemoryBudgetExceeded, NoDiskSpace
+from hola.errors import Cancelled, Fenced, HolaError, MemoryBudgetExceeded
+from hola.full_disk import is_full, no_space
 from hola.lifeline import die_with_parent
 from hola_compressor import passes
 
 LOCK_FILE = ".lock"
 _MAX_REQUEST_BYTES = 2**24
 _POLL_S = 0.1
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_SPACE = ("no space left on device", "disk quota exceeded")  # as safetensors and others say it
 
 
 class Lease:
@@ -118,13 +115,8 @@ def _lock(lock: TextIO, lease: Lease) -> None:
 
 def _translated(error: BaseException, work: Path) -> HolaError:
     text = f"{type(error).__name__}: {error}".strip()
-    if getattr(error, "errno", None) in _DISK_FULL or any(w in text.lower() for w in _NO_SPACE):
-        free = shutil.disk_usage(work).free
-        return NoDiskSpace(
-            f"the disk filled up while the passes ran ({text[:200]}); {free} bytes are free now",
-            available_bytes=free,
-            path=work,
-        )
+    if is_full(error):
+        return no_space(work, f"the disk filled up while the passes ran ({text[:200]})")
     if ran_out(error):
         return MemoryBudgetExceeded(
             f"the passes ran out of memory ({text[:200]})", available_bytes=available_bytes() or 0

@@ -13,6 +13,7 @@ from hola.engines import load_engine
 from hola.engines.decoder_config import CONFIG_FILE
 from hola.engines.tokenizer import tokenizer_fingerprint
 from hola.errors import ArtifactInvalid, InvalidRequest, TokenizerMismatch
+from hola.full_disk import is_full, no_space
 from hola.models.checkpoint import convert_checkpoint, download_checkpoint
 from hola.models.family import Family, TierSource, write_manifest
 from hola.models.files import take_file
@@ -42,7 +43,7 @@ def add_model(
     to `precision`. `drafts` are cheapest first and become draft-1, draft-2... Every tier is loaded
     once to see that it runs. The family appears all at once or not at all.
     Raises InvalidRequest (name, precision), ArtifactInvalid, TokenizerMismatch, MissingExtra,
-    MemoryBudgetExceeded.
+    MemoryBudgetExceeded, NoDiskSpace.
     """
     if not NAME.fullmatch(name):
         raise InvalidRequest(f"model name {name!r} must match {NAME.pattern}", field="name")
@@ -64,6 +65,8 @@ def add_model(
         write_manifest(staging, name=name, target=target, ladder=ladder)
         staging.rename(root / name)
     except OSError as error:
+        if is_full(error):
+            raise no_space(root, f"the disk filled up while {name} was added") from error
         raise ArtifactInvalid(f"{name} cannot be written to {root}: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

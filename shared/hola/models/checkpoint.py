@@ -14,6 +14,7 @@ from typing import Any
 
 from hola.errors import ArtifactCorrupt, ArtifactInvalid, InvalidRequest
 from hola.extras import check_installed, require
+from hola.full_disk import is_full, no_space
 from hola.lifeline import tied_command
 
 # The builder writes half precision with an attention that works in place only when asked for
@@ -36,7 +37,8 @@ def convert_checkpoint(
     checkpoint's own Python code is never run. Only safetensors weights are read, since unpickling
     runs code. `progress` gets one line per step.
     Raises ArtifactInvalid (not a checkpoint, pickled weights, unsupported architecture),
-    ArtifactCorrupt (a shard that is missing), InvalidRequest (precision), MissingExtra.
+    ArtifactCorrupt (a shard that is missing), NoDiskSpace, InvalidRequest (precision),
+    MissingExtra.
     """
     if precision not in PRECISIONS:
         raise InvalidRequest(
@@ -170,6 +172,8 @@ def _run_builder(
             builder.kill()
             raise
     if builder.returncode != 0:
+        if is_full("\n".join(lines)):
+            raise no_space(destination, f"the disk filled up while {source.name} was converted")
         reason = lines[-1] if lines else f"exit code {builder.returncode}"
         raise ArtifactInvalid(
             f"{source.name} cannot be converted: {reason}", output="\n".join(lines)

@@ -20,6 +20,7 @@ from typing import Any
 from hola.compression.report import REPORT_FILE, read_report
 from hola.engines.tokenizer import TOKENIZER_FILE, tokenizer_fingerprint
 from hola.errors import ArtifactInvalid, InvalidRequest, TokenizerMismatch
+from hola.full_disk import is_full, no_space
 from hola.models.family import Family, file_digest, load_family
 from hola.models.files import take_file
 from hola.models.manifest import MANIFEST_FILE, MANIFEST_FORMAT, NAME, Provenance, Tier
@@ -59,7 +60,8 @@ def publish(
     Repeating it changes nothing. `last_look` is called when all is read and copied and only
     renames are left; where it raises the family stays as it was.
     Raises InvalidRequest (a name), ArtifactInvalid (the report, a store that cannot be written),
-    TokenizerMismatch (not the family's), as `load_family`, and what `last_look` raises.
+    NoDiskSpace, TokenizerMismatch (not the family's), as `load_family`, and what `last_look`
+    raises.
     """
     for name in (publication.name, publication.tier):
         if not NAME.fullmatch(name):
@@ -76,6 +78,9 @@ def publish(
             with _locked(root):
                 artifact.make_family(root)
     except OSError as error:
+        if is_full(error):
+            message = f"the disk filled up while {publication.name} was written"
+            raise no_space(store.roots[-1], message) from error
         raise ArtifactInvalid(f"{publication.name} cannot be written: {error}") from error
     return store.get(publication.name).tier(publication.tier)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 
 import pytest
 
@@ -41,6 +44,20 @@ def test_a_source_that_is_not_there(run, tmp_path, source, code):
     assert result.exit_code == code, result.stderr
     assert result.stderr.startswith("error: ")
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_disk_that_fills_up(run, tmp_path, monkeypatch):
+    (tmp_path / "genai_config.json").write_text("{}")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    models = tmp_path / "models"
+    result = run("models", "add", "mine", str(tmp_path), "--models-dir", str(models))
+    assert result.exit_code == 5, result.stderr
+    assert "the disk filled up while mine was added" in result.stderr
+    assert not list(models.iterdir())
 
 
 def test_a_name_that_cannot_be(run, tmp_path):

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hola.errors import ArtifactCorrupt, ArtifactInvalid, InvalidRequest
+from hola.errors import ArtifactCorrupt, ArtifactInvalid, HolaError, InvalidRequest, NoDiskSpace
+from hola.models import checkpoint
 from hola.models.checkpoint import (
     convert_checkpoint,
     count_parameters,
@@ -140,3 +141,17 @@ def test_context_ends_where_the_graph_stops_being_the_model(
     file.write_text(json.dumps({"model": {"context_length": 32768, "decoder": decoder}}))
     keep_context_exact(config, file)
     assert json.loads(file.read_text())["model"]["context_length"] == kept
+
+
+@pytest.mark.parametrize(
+    ("says", "kind"),
+    [("OSError: [Errno 28] No space left on device", NoDiskSpace), ("no idea", ArtifactInvalid)],
+)
+def test_the_end_of_the_builder_is_told_from_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, kind: type[HolaError]
+) -> None:
+    (tmp_path / "fails.py").write_text(f"raise SystemExit({says!r})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(checkpoint, "_BUILDER", "fails")
+    with pytest.raises(kind, match="converted"):
+        checkpoint._run_builder(tmp_path, tmp_path / "not/there", "int8", tmp_path, lambda _: None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from hola.compression.report import Report, write_report
-from hola.errors import ArtifactInvalid, Fenced, InvalidRequest, TokenizerMismatch
+from hola.errors import ArtifactInvalid, Fenced, InvalidRequest, NoDiskSpace, TokenizerMismatch
 from hola.models.family import load_family, verify_digests
 from hola.models.manifest import MANIFEST_FILE, Tier
 from hola.models.publish import KEPT_ARTIFACTS, Publication, publish
@@ -194,6 +196,23 @@ def test_a_store_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "models").write_text("a file")
     with pytest.raises(ArtifactInvalid, match="cannot be written"):
         put(tmp_path / "models", built(tmp_path / "out"), "new")
+
+
+@pytest.mark.parametrize("name", ["tiny", "new"])
+def test_a_disk_that_fills_up_is_named_and_nothing_changes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    place, before = built(tmp_path / "out"), (root / "tiny" / MANIFEST_FILE).read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(NoDiskSpace, match=f"while {name} was written.*are free now") as failed:
+        put(root, place, name)
+    assert int(failed.value.details["available_bytes"]) > 0
+    assert (root / "tiny" / MANIFEST_FILE).read_bytes() == before
+    assert ModelStore(root).names() == ("tiny",)
 
 
 @pytest.mark.parametrize(
