@@ -17,12 +17,13 @@ from hola.retrieval.data_dir import data_dir
 from hola.rpc.server import RpcServer, RpcService
 from hola.telemetry import Metrics, get_logger
 from hola.v1 import compressor_pb2, compressor_pb2_grpc
+from hola_compressor.delivery import Workshop
 from hola_compressor.jobs import Compressor
 from hola_compressor.process import CHILD, PassProcess
 from hola_compressor.servicer import CompressorServicer
 from hola_compressor.sources import Sources
 from hola_compressor.workdir import WorkDirs
-from hola_compressor.worker import CompressionWorker, Workshop
+from hola_compressor.worker import CompressionWorker
 
 log = get_logger(__name__)
 

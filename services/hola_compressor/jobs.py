@@ -28,10 +28,10 @@ from hola.models.manifest import NAME
 from hola.security.caller import Caller, CallerKind
 from hola.types import DEFAULT_TENANT
 from hola_compressor.artifacts import artifacts, report_text
+from hola_compressor.delivery import Workshop
 from hola_compressor.passes import Estimate
 from hola_compressor.sources import DRAFT_TIER, Source
 from hola_compressor.workdir import check_room
-from hola_compressor.worker import Workshop
 
 LOOK_S = 0.5
 _PASSES_NEED = ("torch", "transformers")

@@ -23,11 +23,12 @@ from hola.models.manifest import Tier
 from hola.models.publish import Publication, publish
 from hola.models.store import ModelStore
 from hola.telemetry import Metrics
+from hola_compressor.delivery import Workshop
 from hola_compressor.passes import Estimate, Progress
 from hola_compressor.process import PassProcess
 from hola_compressor.sources import Sources
 from hola_compressor.workdir import WorkDirs
-from hola_compressor.worker import CompressionWorker, Workshop
+from hola_compressor.worker import CompressionWorker
 from tests.support import passes_child
 from tests.support.compression import compression_job, queued, write_source_family
 from tests.support.tiny_models import write_tokenizer
@@ -198,7 +199,7 @@ class Publishing:
 @pytest.fixture
 def publishing(monkeypatch: pytest.MonkeyPatch) -> Publishing:
     made = Publishing()
-    monkeypatch.setattr("hola_compressor.worker.publish", made)
+    monkeypatch.setattr("hola_compressor.delivery.publish", made)
     return made
 
 
