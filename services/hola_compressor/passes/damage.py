@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from hola.compression.plan import BITS, UNQUANTIZED, Quantize
 from hola_compressor.passes.codes import Scheme, encode
 from hola_compressor.passes.measure import Judge
-from hola_compressor.passes.text import Row, batches, filled
+from hola_compressor.passes.text import Row, batches, filled, vocabulary_of
 from hola_compressor.passes.units import Unit, exchanged, put_weight, weight_of
 
-_TOGETHER = 16
 _ROWS = 256
 _LEAST = 0.01
 
@@ -63,7 +62,7 @@ def statistics(
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     weight = embedding.weight.requires_grad_(True)
     try:
-        for ids, known in batches(rows, _TOGETHER):
+        for ids, known in batches(rows, vocabulary_of(model)):
             seen.at = filled(known).flatten()
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1][known]
             with torch.no_grad():

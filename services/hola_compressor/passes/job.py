@@ -34,7 +34,7 @@ from hola_compressor.passes.damage import (
 )
 from hola_compressor.passes.graph import find_units, fixed_bytes, half, load_graph, write_graph
 from hola_compressor.passes.keep import Kept
-from hola_compressor.passes.measure import Judge
+from hola_compressor.passes.measure import ANCHOR_TOKENS, KEPT_BYTES, Judge
 from hola_compressor.passes.nodes import tables_bytes
 from hola_compressor.passes.original import original_graph
 from hola_compressor.passes.predict import check_room
@@ -56,7 +56,6 @@ from hola_compressor.passes.verdict import first_tokens, make_report
 Table = dict[str, list[list[object]]]
 _ESTIMATE_ROWS = 4096  # tokens that statistics are taken from
 _NO_LIMIT = 2**62
-_ANCHOR_ROWS = 2048  # tokens that one tensor's KL is measured on
 
 
 def run(
@@ -143,7 +142,7 @@ class Job:
     @cached_property
     def judge(self) -> Judge:
         """Compares with the original on all rows that are not trained on."""
-        return Judge(self.original, self.text.measured)
+        return Judge(self.original, self.text.measured, keep_bytes=KEPT_BYTES)
 
     @cached_property
     def known(self) -> dict[str, Statistics]:
@@ -167,7 +166,7 @@ class Job:
         """Damage of every option of every unit."""
 
         def make() -> Table:
-            judge = Judge(self.original, first_tokens(self.text.measured, _ANCHOR_ROWS))
+            judge = Judge(self.original, first_tokens(self.text.measured, ANCHOR_TOKENS))
             base = max(judge.compare(self.model).kld_mean, 0.0) if self.plan.prune.active else 0.0
             found: Table = {}
             for number, unit in enumerate(self.units):
@@ -295,7 +294,7 @@ class Job:
     def _in_context(self, schemes_: dict[str, Scheme]) -> dict[str, float]:
         """How much more each unit costs among the others, rounded, than it does alone."""
         rounded = self.rounded_model(schemes_)
-        judge = Judge(self.original, first_tokens(self.text.measured, _ANCHOR_ROWS))
+        judge = Judge(self.original, first_tokens(self.text.measured, ANCHOR_TOKENS))
         whole = judge.compare(rounded).kld_mean
         alone = {name: dict(row)[schemes_[name]] for name, row in self.table.items()}
         found = {}

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from hola.compression.report import Quality
-from hola_compressor.passes.text import Row, batches
+from hola_compressor.passes.text import Row, batches, vocabulary_of
 
-_TOGETHER = 16
+ANCHOR_TOKENS = 2048  # of a text that one tensor's damage is measured on
+KEPT_BYTES = 2**30  # of the original's logits on all of a text
+_HALF = 2  # bytes
+_COMPARED_AT_ONCE = 2**24  # logits: 64 MiB in fp32, and some times that on the way
 
 
 @dataclass(slots=True)
@@ -30,6 +33,12 @@ class Tally:
 
     def add(self, original: Tensor, other: Tensor, targets: Tensor) -> None:
         """Logits [n, vocabulary] of both at n positions, and the tokens that came next."""
+        size = max(1, _COMPARED_AT_ONCE // original.shape[1])
+        parts = (torch.split(each, size) for each in (original, other, targets))
+        for part in zip(*parts, strict=True):
+            self._add(*part)
+
+    def _add(self, original: Tensor, other: Tensor, targets: Tensor) -> None:
         p, q = original.float().log_softmax(-1), other.float().log_softmax(-1)
         self.kld.append((p.exp() * (p - q)).sum(-1))
         at = targets[:, None]
@@ -62,19 +71,33 @@ def _perplexity(nll: float) -> float:
 
 
 class Judge:
-    """The original's logits on some rows, kept in half precision, to compare others with."""
+    """The original's logits on some rows, in half precision, to compare others with.
 
-    def __init__(self, original: nn.Module, rows: Sequence[Row]) -> None:
-        self._batches = list(batches(rows, _TOGETHER))
-        self._logits = [_at(original, ids, known).half() for ids, known in self._batches]
+    They are kept where they take no more than `keep_bytes`; where they take more, the original
+    runs again in every comparison, and must be as it was.
+    """
+
+    def __init__(
+        self, original: nn.Module, rows: Sequence[Row], *, keep_bytes: int = sys.maxsize
+    ) -> None:
+        vocabulary = vocabulary_of(original)
+        self._original = original
+        self._batches = list(batches(rows, vocabulary))
+        self._kept: list[Tensor] | None = None
+        if _HALF * vocabulary * sum(map(len, rows)) <= keep_bytes:
+            self._kept = [self._logits(ids, known) for ids, known in self._batches]
 
     @torch.inference_mode()
     def compare(self, model: nn.Module) -> Tally:
         """Run the other model on the same rows."""
         tally = Tally(kld=[])
-        for (ids, known), logits in zip(self._batches, self._logits, strict=True):
+        for number, (ids, known) in enumerate(self._batches):
+            logits = self._kept[number] if self._kept else self._logits(ids, known)
             tally.add(logits, _at(model, ids, known), ids[:, 1:][known])
         return tally
+
+    def _logits(self, ids: Tensor, known: Tensor) -> Tensor:
+        return _at(self._original, ids, known).half()
 
 
 @torch.inference_mode()

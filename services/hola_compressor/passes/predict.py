@@ -11,8 +11,10 @@ from hola.engines.memory import MemoryBudget
 from hola.errors import BudgetInfeasible, InvalidRequest, NoDiskSpace
 from hola_compressor.passes import Estimate
 from hola_compressor.passes.codes import Scheme
+from hola_compressor.passes.measure import ANCHOR_TOKENS, KEPT_BYTES
 from hola_compressor.passes.prune import sizes
 from hola_compressor.passes.source import Checkpoint, open_checkpoint
+from hola_compressor.passes.text import ROWS_AT_ONCE, rows_at_once
 from hola_compressor.workdir import bytes_in
 
 # What a draft's candidates leave out before quantization, where the plan itself prunes nothing.
@@ -22,11 +24,11 @@ CANDIDATES = (
     Prune(layers=0.7),
     Prune(layers=0.7, ffn=0.5),
 )
-_FP32 = 4
-_RUNTIME_BYTES = 400 * 2**20  # torch, transformers and onnxruntime themselves
+_FP32, _HALF = 4, 2
+_LOGITS = 8  # tensors as large as a batch's logits that a step of training holds
+_RUNTIME_BYTES = 500 * 2**20  # torch, transformers and onnxruntime themselves
 _HEAD_BYTES = 4096  # nodes and names of the graph, at least
 _FILES_BYTES = 32 * 2**20  # tokenizers and configurations, one with each checkpoint kept
-_TOGETHER = 16  # rows that statistics and comparisons run at once
 _PRUNED = 2  # checkpoints that pruning leaves: cut, and recovered
 # Per weight: the graph, codes before and after repair, and artifacts of one plan.
 _PASSES = 3
@@ -49,15 +51,16 @@ def predicted(plan: Plan, checkpoint: Checkpoint) -> Estimate:
     most = {shape: left(shape, checkpoint)[1] for shape in shapes}
     recovered = [most[shape] for shape in shapes if shape.active and plan.recover.steps]
     trained = plan.repair.steps > 0
-    rows = max(
-        _TOGETHER,
+    asked = max(
+        ROWS_AT_ONCE,
         plan.repair.rows if trained else 0,
         plan.recover.rows if recovered else 0,
     )
+    rows = rows_at_once(plan.calibration.window, checkpoint.vocab_size, asked)
     layers, hidden = _number(config, "num_hidden_layers"), _number(config, "hidden_size")
     batch = _FP32 * rows * plan.calibration.window
-    batch *= 3 * checkpoint.vocab_size + 24 * layers * hidden
-    logits = 2 * plan.calibration.tokens * checkpoint.vocab_size
+    batch *= _LOGITS * checkpoint.vocab_size + 24 * layers * hidden
+    logits = _kept_logits(plan.calibration.tokens, checkpoint.vocab_size)
     adam = 0 if plan.recover_rank else 3 * max(recovered, default=0) * weights  # with gradients
     factor = 3 + (6 if trained and plan.repair.codes else 2 if trained else 0)
     kept = sum(
@@ -111,6 +114,12 @@ def _moment_bytes(config: Any) -> int:
     hidden = _number(config, "hidden_size")
     wide = _number(config, "intermediate_size") or 4 * hidden
     return _FP32 * _number(config, "num_hidden_layers") * (6 * hidden**2 + wide**2)
+
+
+def _kept_logits(tokens: int, vocabulary: int) -> int:
+    """What is kept of the original's: for all of the text, if it may be, and for a tensor's."""
+    whole = _HALF * tokens * vocabulary
+    return (whole if whole <= KEPT_BYTES else 0) + _HALF * min(tokens, ANCHOR_TOKENS) * vocabulary
 
 
 def _number(config: Any, name: str) -> int:

@@ -20,7 +20,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from hola.compression.plan import Prune, Saliency
 from hola.errors import InvalidRequest, UnsupportedArchitecture
-from hola_compressor.passes.text import Row, batches, filled, padded
+from hola_compressor.passes.text import Row, batches, filled, padded, vocabulary_of
 from hola_compressor.passes.training import ATTENTION, FFN, adapted, draw, half_where_fast
 
 _MULTIPLE = 32  # of the FFN width: one quantization block
@@ -197,9 +197,9 @@ def _wanda(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
         layer.register_forward_hook(watch(key))
         for key, layer in _projections(model.model.layers).items()
     ]
-    for ids, known in batches(_some(rows), 16):
+    for ids, known in batches(_some(rows), 1):
         text = filled(known).flatten()
-        model(input_ids=ids, use_cache=False)
+        model.model(input_ids=ids, use_cache=False)
     for hook in hooks:
         hook.remove()
     return {key: w.square() * norms[key][None] for key, w in _weights(model).items()}
@@ -219,11 +219,12 @@ def _lora(model: Any, rows: Sequence[Row], seed: int) -> dict[str, Tensor]:
     order = random.Random(seed)
     found: dict[str, Tensor] = {}
     for _ in range(_STEPS):
-        ids, known = draw(order, rows, _ROWS)
-        with half_where_fast():
-            logits = student(input_ids=ids, use_cache=False).logits[:, :-1][known]
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits.float(), ids[:, 1:][known]).backward()  # type: ignore[no-untyped-call]
+        for share, ids, known in draw(order, rows, _ROWS, vocabulary_of(model)):
+            with half_where_fast():
+                logits = student(input_ids=ids, use_cache=False).logits[:, :-1][known]
+            loss = share * F.cross_entropy(logits.float(), ids[:, 1:][known])
+            loss.backward()  # type: ignore[no-untyped-call]
         for key, layer in _projections(student.base_model.model.model.layers).items():
             now = _lora_saliency(layer)
             found[key] = _MEMORY * found.get(key, now) + (1 - _MEMORY) * now
@@ -254,11 +255,11 @@ def _layers(model: Any, count: int, rows: Sequence[Row]) -> tuple[int, ...]:
     text, last = filled(known), []
     # What a model calls its last hidden state stands behind the final norm.
     hook = model.model.norm.register_forward_pre_hook(lambda _, x: last.append(x[0]))
-    states = model(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
+    answer = model.model(input_ids=ids, use_cache=False, output_hidden_states=True)
     hook.remove()
     change = [
         1 - F.cosine_similarity(before[text], after[text], dim=-1).mean()
-        for before, after in pairwise([*states[:-1], *last])
+        for before, after in pairwise([*answer.hidden_states[:-1], *last])
     ]
     return tuple(_best(torch.stack(change), count).tolist())
 

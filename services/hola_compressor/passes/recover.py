@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hola.compression.plan import Recover
-from hola_compressor.passes.text import Row
+from hola_compressor.passes.text import Row, vocabulary_of
 from hola_compressor.passes.training import adapted, answers, divergence, draw, half_where_fast
 
 
@@ -38,18 +38,20 @@ def recovered(
     optimizer = torch.optim.AdamW(trained, lr=top, weight_decay=0.0, betas=(0.9, 0.95))
     order = random.Random(seed)
     for step in range(options.steps):
-        ids, known = draw(order, rows, options.rows)
-        wanted = answers(teacher, ids, known)
-        with half_where_fast():
-            found = student(input_ids=ids, use_cache=False).logits[:, :-1][known]
-        loss = divergence(found, wanted)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for share, ids, known in draw(order, rows, options.rows, vocabulary_of(teacher)):
+            wanted = answers(teacher, ids, known)
+            with half_where_fast():
+                found = student(input_ids=ids, use_cache=False).logits[:, :-1][known]
+            loss = share * divergence(found, wanted)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for group in optimizer.param_groups:
             group["lr"] = top * pace(step / options.steps)
         optimizer.step()
-        step_done(step + 1, loss.item())
+        step_done(step + 1, total)
     merged: nn.Module = student.merge_and_unload() if rank else student
     return merged.eval().requires_grad_(False)
 

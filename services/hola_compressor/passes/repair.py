@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hola.compression.plan import Repair
 from hola_compressor.passes.codes import Coded, blocked, code_scales
-from hola_compressor.passes.text import Row
+from hola_compressor.passes.text import Row, vocabulary_of
 from hola_compressor.passes.training import answers, divergence, draw, half_where_fast
 from hola_compressor.passes.units import Unit, parameter, weight_of
 
@@ -92,14 +92,16 @@ def repaired(
     rates = [group["lr"] for group in optimizer.param_groups]
     order = random.Random(seed)
     for step in range(options.steps):
-        ids, known = draw(order, rows, options.rows)
-        loss = _loss(model, teacher, trained, ids, known)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for share, ids, known in draw(order, rows, options.rows, vocabulary_of(model)):
+            loss = share * _loss(model, teacher, trained, ids, known)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * _pace(step / options.steps)
         optimizer.step()
-        step_done(step + 1, loss.item())
+        step_done(step + 1, total)
     return {unit.name: module.result() for unit, module in trained.items()}
 
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from hola_compressor.passes.source import Checkpoint
 Row = list[int]
 _FEWEST = 512
 _TOGETHER = 64
+ROWS_AT_ONCE = 16  # rows that statistics and comparisons run together, at most
+_LOGITS_AT_ONCE = 2**25  # 128 MiB in fp32
 _MAX_FILE_BYTES = 2**30
 
 
@@ -160,13 +163,29 @@ def _take(rows: Sequence[Row], tokens: int) -> tuple[list[Row], list[Row]]:
     return list(rows[:taken]), list(rows[taken:])
 
 
-def batches(rows: Sequence[Row], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def vocabulary_of(model: Any) -> int:
+    """How many logits it gives per token."""
+    return int(model.config.vocab_size)
+
+
+def rows_at_once(width: int, vocabulary: int, most: int) -> int:
+    """How many rows of a width go through a model together: their logits take 128 MiB at most.
+
+    One row does in any case.
+    """
+    return max(1, min(most, _LOGITS_AT_ONCE // (width * vocabulary)))
+
+
+def batches(
+    rows: Sequence[Row], vocabulary: int, most: int = ROWS_AT_ONCE
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Token ids [n, width] padded at the end, and where a next token is known [n, width - 1].
 
     Rows of like length go together. Padding stands behind what counts, so that a causal model
     needs no mask for it.
     """
     ordered = sorted(rows, key=len)
+    size = rows_at_once(max(map(len, rows), default=1), vocabulary, most)
     for at in range(0, len(ordered), size):
         yield padded(ordered[at : at + size])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hola_compressor.passes.text import Row, padded
+from hola_compressor.passes.text import Row, padded, rows_at_once
 
 FFN = ("gate_proj", "up_proj", "down_proj")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -32,9 +32,19 @@ def adapted(model: Any, rank: int, alpha: int) -> Any:
         return peft.get_peft_model(model, options)
 
 
-def draw(order: Random, rows: Sequence[Row], count: int) -> tuple[Tensor, Tensor]:
-    """A batch of so many rows, or of all; see `text.padded`."""
-    return padded(order.sample(list(rows), min(count, len(rows))))
+def draw(
+    order: Random, rows: Sequence[Row], count: int, vocabulary: int
+) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """A batch of so many rows, or of all, in parts whose logits fit; see `text.rows_at_once`.
+
+    Each part is its share of the batch's tokens and what `text.padded` gives: means over the parts
+    times their shares add up to the batch's, and so do gradients.
+    """
+    ids, known = padded(order.sample(list(rows), min(count, len(rows))))
+    size, tokens = rows_at_once(ids.shape[1], vocabulary, len(ids)), int(known.sum())
+    for part, seen in zip(torch.split(ids, size), torch.split(known, size), strict=True):
+        if here := int(seen.sum()):
+            yield here / tokens, part, seen
 
 
 @torch.no_grad()

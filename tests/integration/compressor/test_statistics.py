@@ -25,7 +25,9 @@ def one_by_one(monkeypatch):
 
     def switch() -> None:
         for module in (damage, prune):
-            monkeypatch.setattr(module, "batches", lambda rows, _: text.batches(rows, 1))
+            monkeypatch.setattr(
+                module, "batches", lambda rows, vocabulary: text.batches(rows, vocabulary, 1)
+            )
 
     return switch
 
