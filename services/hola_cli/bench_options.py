@@ -230,7 +230,9 @@ class CompressionOptions:
     ] = "2.3,2.6,3.2,4.2,4.6,4.9,5.1,8.1"
     parts: Annotated[
         str,
-        typer.Option("--parts", metavar="LIST", help="Some of pareto, ablation, prune, draft."),
+        typer.Option(
+            "--parts", metavar="LIST", help="Some of pareto, ablation, repair, prune, draft."
+        ),
     ] = "pareto,ablation,prune,draft"
     steps: Annotated[
         int, typer.Option("--steps", metavar="N", min=0, help="Training steps of each repair.")

@@ -14,7 +14,8 @@ from hola_bench.report import Report
 
 DEFAULT_POINTS = (2.3, 2.6, 3.2, 4.2, 4.6, 4.9, 5.1, 8.1)
 _NEEDED = ("torch", "transformers", "onnxruntime_genai", "highspy", "peft")
-PARTS = ("pareto", "ablation", "prune", "draft")
+PARTS = ("pareto", "ablation", "repair", "prune", "draft")
+DEFAULT_PARTS = ("pareto", "ablation", "prune", "draft")  # repair takes a training per point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Options:
     tier: str = ""
     data: str = ""
     points: tuple[float, ...] = DEFAULT_POINTS
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = DEFAULT_PARTS
     steps: int = 60
     tokens: int = 6144
     questions: int = 160

@@ -25,6 +25,7 @@ from hola_bench.compression.peers import (
 from hola_bench.compression.picture import draw
 from hola_bench.compression.points import Points
 from hola_bench.compression.pruning import pruning
+from hola_bench.compression.repairing import repairing
 from hola_bench.compression.scores import OTHER, OWN, Score, Scorer, on_front
 from hola_bench.compression.texts import rows_of, write_halves
 from hola_bench.report import rounded
@@ -32,6 +33,7 @@ from hola_compressor.passes.source import load_model, open_checkpoint
 
 Number = int | float
 REFERENCE = "llama.cpp Q4_K_M+imatrix"
+_PARTS = {"ablation": ablation, "repair": repairing, "prune": pruning, "draft": draft_for}
 _WINDOW = 256
 _RECOVER = 5  # steps of recovery for each of repair, as by default
 _QUICK_TOKENS, _QUICK_STEPS, _QUICK_QUESTIONS = 512, 2, 8
@@ -92,7 +94,7 @@ class Suite:
         }
         if "pareto" in parts:
             self._pareto(headline, details)
-        for name, part in (("ablation", ablation), ("prune", pruning), ("draft", draft_for)):
+        for name, part in _PARTS.items():
             if name in parts:
                 more, rows = part(self)
                 headline |= more
