@@ -262,14 +262,15 @@ class Job:
 
     @cached_property
     def allocation(self) -> dict[str, Scheme]:
-        """Schemes after the damages were measured again with everything quantized."""
+        """The schemes; measured again with everything rounded where the plan says so."""
 
         def make() -> dict[str, list[object]]:
             self.clock.begin("allocate", "solving")
             best = self.solve({})
-            score = self._score(best)
+            rounds = self.plan.quantize.refine
+            score = self._score(best) if rounds else 0.0
             scales: dict[str, float] = {}
-            for _ in range(self.plan.quantize.refine):
+            for _ in range(rounds):
                 scales = self._in_context(best)
                 other = self.solve(scales)
                 if other == best:

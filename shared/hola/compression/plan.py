@@ -104,7 +104,8 @@ class Quantize:
     zero points.
     `compensate` spreads each column's rounding error over the columns still to be rounded
     (GPTQ, arXiv 2210.17323). `accuracy_level` 4 multiplies in 8-bit integers, 0 in fp32.
-    `refine` is how often damages are measured again with all tensors quantized, and allocated anew.
+    `refine` is how often damages are measured again with all tensors rounded, and allocated anew;
+    0 by default, since what it chose was never better once compensated (docs/COMPRESSION.md).
     """
 
     bits: tuple[int, ...] = (*BITS, UNQUANTIZED)
@@ -113,7 +114,7 @@ class Quantize:
     asymmetric: bool = True
     compensate: bool = True
     accuracy_level: int = 4
-    refine: int = 1
+    refine: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

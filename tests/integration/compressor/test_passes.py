@@ -118,6 +118,18 @@ def test_pruning_recovers_and_exports(compress):
     assert columns["o_proj"] == 32
 
 
+def test_damages_measured_again_count_only_where_rounding_gets_better(compress):
+    """With coarse choices and a small budget there is something to choose."""
+    found = {}
+    for refine in (0, 2):
+        options = {"blocks": [32], "symmetric": False, "compensate": False, "refine": refine}
+        built, seen = compress(bits=9.5, quantize=options, repair={"steps": 0})
+        again = any("among the others" in step.message for step in seen)
+        assert again == bool(refine)
+        found[refine] = {row.name: row.kld_mean for row in built.report.passes}["quantize"]
+    assert found[2] <= found[0]
+
+
 def test_latency_is_measured_and_kept(compress, tmp_path):
     built, _ = compress(tmp_path, objective="latency", repair={"steps": 0})
     times = json.loads((tmp_path / "06-times" / "result.json").read_text())
