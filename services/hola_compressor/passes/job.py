@@ -348,7 +348,7 @@ class Job:
             self.clock.begin("repair", "training scales and codes")
             coded = {unit: before[unit.name] for unit in self.units if unit.name in before}
             return repaired(
-                copy.deepcopy(self.model), self.original, coded,
+                self.model, self.original, coded,
                 self.text.trained, options=options, seed=self.plan.seed, step_done=self.clock.step,
             )  # fmt: skip
 

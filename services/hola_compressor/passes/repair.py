@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hola.compression.plan import Repair
 from hola_compressor.passes.codes import Coded, blocked, code_scales
@@ -23,18 +24,23 @@ _INSIDE = 0.45
 
 
 class Trained(nn.Module):
-    """A coded matrix in training: `places` are unrounded codes, `gains` scales' logarithms."""
+    """A coded matrix in training: `gains` are its scales' logarithms, `places` unrounded codes.
+
+    Without `codes` there are no places, and the codes stay as they are.
+    """
 
     def __init__(self, coded: Coded, original: Tensor, *, codes: bool) -> None:
         super().__init__()
         self.coded = coded
         self.scale = coded.scales.float() * coded.unit.float()[:, None]
-        codes_now = coded.codes.float()
-        exact = blocked(original, coded.scheme.block) / self.scale[..., None]
-        exact = exact + coded.zeros.float()[..., None]
-        inside = codes_now + (exact - codes_now).clamp(-_INSIDE, _INSIDE)
-        self.places = nn.Parameter(inside, requires_grad=codes)
         self.gains = nn.Parameter(torch.zeros_like(self.scale))
+        self.places: nn.Parameter | None = None
+        if codes:
+            codes_now = coded.codes.float()
+            exact = blocked(original, coded.scheme.block) / self.scale[..., None]
+            exact = exact + coded.zeros.float()[..., None]
+            inside = codes_now + (exact - codes_now).clamp(-_INSIDE, _INSIDE)
+            self.places = nn.Parameter(inside)
 
     def scales(self) -> Tensor:
         """Scale codes as floats, rounded, with a gradient as if they were not."""
@@ -45,11 +51,15 @@ class Trained(nn.Module):
 
     def forward(self) -> Tensor:
         """The matrix [rows, columns] that the codes stand for now."""
-        top = 2**self.coded.scheme.bits - 1
-        held = self.places.clamp(0, top)
-        codes = held + (held.round() - held).detach()
-        values = (codes - self.coded.zeros.float()[..., None]) * self.scales()[..., None]
+        values = (self.codes() - self.coded.zeros.float()[..., None]) * self.scales()[..., None]
         return values.flatten(1)[:, : self.coded.columns]
+
+    def codes(self) -> Tensor:
+        """Codes as floats, rounded, with a gradient as if they were not where they are trained."""
+        if self.places is None:
+            return self.coded.codes.float()
+        held = self.places.clamp(0, 2**self.coded.scheme.bits - 1)
+        return held + (held.round() - held).detach()
 
     @torch.no_grad()
     def result(self) -> Coded:
@@ -59,7 +69,7 @@ class Trained(nn.Module):
         return Coded(
             scheme=scheme,
             columns=self.coded.columns,
-            codes=self.places.round().clamp(0, 2**scheme.bits - 1).to(torch.uint8),
+            codes=self.codes().round().to(torch.uint8),
             scales=code_scales(wanted, self.coded.unit, scheme.symmetric),
             unit=self.coded.unit,
             zeros=self.coded.zeros,
@@ -86,7 +96,10 @@ def repaired(
     }
     groups = [
         {"params": [m.gains for m in trained.values()], "lr": options.rate},
-        {"params": [m.places for m in trained.values() if options.codes], "lr": 10 * options.rate},
+        {
+            "params": [m.places for m in trained.values() if m.places is not None],
+            "lr": 10 * options.rate,
+        },
     ]
     optimizer = torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.95))
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -116,7 +129,8 @@ def _loss(
     wanted = answers(teacher, ids, known)
     parameters: dict[str, Tensor] = {}
     for unit, module in trained.items():
-        matrix, start = module(), 0
+        # What is on the way from codes to matrix takes many times their bytes: made again backward.
+        matrix, start = checkpoint(module, use_reentrant=False), 0
         for layer in unit.layers:
             rows = len(parameter(model, layer))
             parameters[f"{layer}.weight"] = matrix[start : start + rows]
