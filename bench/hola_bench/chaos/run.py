@@ -31,10 +31,8 @@ from hola_bench.models import Models
 
 # What differs from the defaults, so that a run meets many takeovers in few minutes.
 SETTINGS: dict[str, object] = {"job_idle_s": 3, "drain_s": 2, "queue_limit": 1024}
-# A client pings its routers often, to notice one that is frozen or cut off. In a rolling restart
-# none is: there half a second without an answer only means that the machine is busy.
+# A client pings its routers, to notice one that is frozen or cut off.
 CLIENT = Settings(keepalive_s=1, insecure=True)
-PATIENT_CLIENT = Settings(insecure=True)
 STREAM_LIMIT_S = 150.0
 
 
@@ -113,8 +111,7 @@ class _Run:
 
     async def play(self) -> None:
         """Faults and clients; streams go on until the faults are over and there are enough."""
-        settings = PATIENT_CLIENT if self._scenario.rolling else CLIENT
-        self._routers = Routers(self._fleet.routers, settings)
+        self._routers = Routers(self._fleet.routers, CLIENT)
         faults = asyncio.create_task(self._injector.play(self._outcome.faults))
         clients = [
             asyncio.create_task(self._client(faults)) for _ in range(self._scenario.together)
