@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hola_bench.compression.suite import Suite
 
 _OFF: dict[str, Any] = {"repair": {"steps": 0}, "quantize": {"compensate": False}}
-_UNIFORM = {"bits": [4], "blocks": [32], "symmetric": False, "compensate": False, "refine": 0}
+_UNIFORM = {"bits": [4], "blocks": [32], "symmetric": False, "compensate": False}
 
 
 def ablation(suite: Suite) -> tuple[dict[str, float], dict[str, Any]]:

@@ -72,7 +72,6 @@ class Suite:
                 "train_tokens": 4096 if quick else 131_072,
                 "window": _WINDOW,
             },
-            "quantize": {"refine": 0},
             "tasks": {"questions": 0},
             "repair": {"steps": steps, "rows": 16},
             "recover": {"steps": _RECOVER * steps},

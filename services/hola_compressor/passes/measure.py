@@ -70,6 +70,12 @@ def _perplexity(nll: float) -> float:
     return math.exp(nll) if nll < math.log(sys.float_info.max) else math.inf
 
 
+def kept_bytes(tokens: int, vocabulary: int, most: int = sys.maxsize) -> int:
+    """Bytes of the original's logits that a Judge keeps: all of them, or none above `most`."""
+    whole = _HALF * tokens * vocabulary
+    return whole if whole <= most else 0
+
+
 class Judge:
     """The original's logits on some rows, in half precision, to compare others with.
 
@@ -84,7 +90,7 @@ class Judge:
         self._original = original
         self._batches = list(batches(rows, vocabulary))
         self._kept: list[Tensor] | None = None
-        if _HALF * vocabulary * sum(map(len, rows)) <= keep_bytes:
+        if kept_bytes(sum(map(len, rows)), vocabulary, keep_bytes):
             self._kept = [self._logits(ids, known) for ids, known in self._batches]
 
     @torch.inference_mode()

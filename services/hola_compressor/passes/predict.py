@@ -11,7 +11,7 @@ from hola.engines.memory import MemoryBudget
 from hola.errors import BudgetInfeasible, InvalidRequest, NoDiskSpace
 from hola_compressor.passes import Estimate
 from hola_compressor.passes.codes import Scheme
-from hola_compressor.passes.measure import ANCHOR_TOKENS, KEPT_BYTES
+from hola_compressor.passes.measure import ANCHOR_TOKENS, KEPT_BYTES, kept_bytes
 from hola_compressor.passes.prune import sizes
 from hola_compressor.passes.source import Checkpoint, open_checkpoint
 from hola_compressor.passes.text import ROWS_AT_ONCE, rows_at_once
@@ -24,7 +24,7 @@ CANDIDATES = (
     Prune(layers=0.7),
     Prune(layers=0.7, ffn=0.5),
 )
-_FP32, _HALF = 4, 2
+_FP32 = 4
 _LOGITS = 8  # tensors as large as a batch's logits that a step of training holds
 _RUNTIME_BYTES = 500 * 2**20  # torch, transformers and onnxruntime themselves
 _HEAD_BYTES = 4096  # nodes and names of the graph, at least
@@ -60,7 +60,10 @@ def predicted(plan: Plan, checkpoint: Checkpoint) -> Estimate:
     layers, hidden = _number(config, "num_hidden_layers"), _number(config, "hidden_size")
     batch = _FP32 * rows * plan.calibration.window
     batch *= _LOGITS * checkpoint.vocab_size + 24 * layers * hidden
-    logits = _kept_logits(plan.calibration.tokens, checkpoint.vocab_size)
+    tokens, vocabulary = plan.calibration.tokens, checkpoint.vocab_size
+    # For all of the text, if they may be, and for what a tensor's damage is measured on.
+    logits = kept_bytes(tokens, vocabulary, KEPT_BYTES)
+    logits += kept_bytes(min(tokens, ANCHOR_TOKENS), vocabulary)
     adam = 0 if plan.recover_rank else 3 * max(recovered, default=0) * weights  # with gradients
     factor = 3 + (6 if trained and plan.repair.codes else 2 if trained else 0)
     kept = sum(
@@ -114,12 +117,6 @@ def _moment_bytes(config: Any) -> int:
     hidden = _number(config, "hidden_size")
     wide = _number(config, "intermediate_size") or 4 * hidden
     return _FP32 * _number(config, "num_hidden_layers") * (6 * hidden**2 + wide**2)
-
-
-def _kept_logits(tokens: int, vocabulary: int) -> int:
-    """What is kept of the original's: for all of the text, if it may be, and for a tensor's."""
-    whole = _HALF * tokens * vocabulary
-    return (whole if whole <= KEPT_BYTES else 0) + _HALF * min(tokens, ANCHOR_TOKENS) * vocabulary
 
 
 def _number(config: Any, name: str) -> int:

@@ -197,7 +197,7 @@ def _wanda(model: Any, rows: Sequence[Row]) -> dict[str, Tensor]:
         layer.register_forward_hook(watch(key))
         for key, layer in _projections(model.model.layers).items()
     ]
-    for ids, known in batches(_some(rows), 1):
+    for ids, known in batches(_some(rows), vocabulary=1):  # no logits are made
         text = filled(known).flatten()
         model.model(input_ids=ids, use_cache=False)
     for hook in hooks:

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.support.tiny_models import VOCAB_SIZE, write_checkpoint
+
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 ROWS = [[1 + (7 * at + row) % 300 for at in range(20 + row)] for row in range(8)]
 
@@ -25,13 +27,13 @@ def narrow(monkeypatch):
     """Only two rows' logits fit."""
     from hola_compressor.passes import text
 
-    monkeypatch.setattr(text, "_LOGITS_AT_ONCE", 2 * 27 * text_vocabulary())
+    monkeypatch.setattr(text, "_LOGITS_AT_ONCE", 2 * 27 * VOCAB_SIZE)
 
 
 WIDE = {
     "bits": 8.0,
     "calibration": {"tokens": 512, "train_tokens": 512, "window": 128},
-    "quantize": {"bits": [4, 8], "blocks": [32], "symmetric": False, "refine": 0},
+    "quantize": {"bits": [4, 8], "blocks": [32], "symmetric": False},
     "repair": {"steps": 2, "rows": 16},
 }
 RUN = """
@@ -48,8 +50,6 @@ print(predicted, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit")
 def test_a_job_takes_no_more_memory_than_was_predicted(tmp_path):
-    from tests.support.tiny_models import write_checkpoint
-
     write_checkpoint(tmp_path / "wide", vocab_size=12_000, tie_word_embeddings=True)
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"Line {at} of a text, as long as a row. " * 4 for at in range(20)))
@@ -59,12 +59,6 @@ def test_a_job_takes_no_more_memory_than_was_predicted(tmp_path):
     assert done.returncode == 0, done.stderr
     predicted, peak = map(int, done.stdout.splitlines()[-1].split())
     assert 0.4 * predicted < peak <= predicted
-
-
-def text_vocabulary() -> int:
-    from tests.support.tiny_models import VOCAB_SIZE
-
-    return VOCAB_SIZE
 
 
 @pytest.mark.parametrize(
@@ -87,7 +81,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(model, narrow, monkeypat
         weight = model.model.layers[0].mlp.up_proj.weight
         weight.requires_grad_(True)
         weight.grad = None
-        parts = list(draw(random.Random(3), ROWS, 5, text_vocabulary()))
+        parts = list(draw(random.Random(3), ROWS, 5, VOCAB_SIZE))
         assert sum(share for share, _, _ in parts) == pytest.approx(1.0)
         for share, ids, known in parts:
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1][known]
