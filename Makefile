@@ -135,8 +135,10 @@ test-integration: $(VENV)/.test redis-server  ## real Redis, real gRPC, real mod
 test-e2e: $(VENV)/.test redis-server  ## whole processes and installs
 	@$(BIN)/pytest -q -m "$(DEFAULT_MARKS)" tests/e2e $(PYTEST_ARGS)
 
+# A crashed worker ends the run, and is named: xdist would hang at the end of one that goes on (loadfile, 3.8).
 test: setup-test  ## install what tests need and run them all
-	@$(BIN)/pytest -ra --durations=10 --require-all -n $(WORKERS) --dist loadfile -m "$(DEFAULT_MARKS)" $(PYTEST_ARGS)
+	@$(BIN)/pytest -ra --durations=10 --require-all -n $(WORKERS) --dist loadfile \
+	  --max-worker-restart 0 -m "$(DEFAULT_MARKS)" $(PYTEST_ARGS)
 
 test-slow: setup-test  ## only the tests marked slow
 	@$(BIN)/pytest -ra --require-all -m slow $(PYTEST_ARGS)

@@ -8,3 +8,6 @@ __version__ = "0.1.0"
 # before it is first imported (decision 0059); the hub's client counts its calls.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Without its own event engine gRPC before 1.80 may crash the process when a server stops while
+# somebody connects (decision 0060). Read when gRPC is first used.
+os.environ.setdefault("GRPC_EXPERIMENTS", "event_engine_poller_for_python")

@@ -53,8 +53,6 @@ class Cable:
         self._target = (host, port)
         self._open = asyncio.Event()
         self._open.set()
-        self._refusing = False
-        self._unanswered: set[object] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.address = ""
 
@@ -64,22 +62,6 @@ class Cable:
     def thaw(self) -> None:
         self._open.set()
 
-    @asynccontextmanager
-    async def refusing(self) -> AsyncIterator[None]:
-        """No new connection for a while, and none that the verifier has not answered yet.
-
-        grpc's server (1.78) may crash its process when it is shut down between accepting a
-        connection and the end of that connection's handshake: its last reference then goes on a
-        thread that has no execution context.
-        """
-        self._refusing = True
-        try:
-            await eventually(lambda: not self._unanswered, "the verifier answers who connects")
-            await asyncio.sleep(0.05)  # the handshake's own thread ends behind the first bytes
-            yield
-        finally:
-            self._refusing = False
-
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -88,18 +70,14 @@ class Cable:
         writers = [writer]
         ways: list[asyncio.Task[None]] = []
         try:
-            if self._refusing:
-                return
-            self._unanswered.add(task)
             upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
             writers.append(upstream_writer)
             ways.append(asyncio.create_task(self._pass(reader, upstream_writer)))
-            ways.append(asyncio.create_task(self._answer(upstream_reader, writer, task)))
+            ways.append(asyncio.create_task(self._pass(upstream_reader, writer)))
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         except OSError:
             pass  # the verifier is gone, and so is this connection
         finally:
-            self._unanswered.discard(task)
             for way in ways:
                 way.cancel()
             for each in writers:
@@ -112,22 +90,11 @@ class Cable:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, connection: object
-    ) -> None:
-        first = await source.read(65536)  # HTTP/2 SETTINGS, which need no word of the client
-        self._unanswered.discard(connection)
-        await self._send(first, sink)
-        await self._pass(source, sink)
-
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
-            await self._send(data, sink)
-
-    async def _send(self, data: bytes, sink: asyncio.StreamWriter) -> None:
-        await self._open.wait()
-        sink.write(data)
-        await sink.drain()
+            await self._open.wait()
+            sink.write(data)
+            await sink.drain()
 
 
 @asynccontextmanager

@@ -50,8 +50,7 @@ class Disorder:
         rig, old = self._fleet.rigs[number], self._apps[number]
         place = old.address.removeprefix("grpc://")
         drain_s = self._dice.choice([0.0, 5.0])
-        async with self._fleet.cables[number].refusing():
-            await old.stop()
+        await old.stop()
         settings = rig.settings.model_copy(update={"listen": place, "drain_s": drain_s})
         self._apps[number] = build(settings, target=rig.target)
         await self._apps[number].start()

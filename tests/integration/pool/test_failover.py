@@ -228,6 +228,7 @@ async def test_states_are_counted(tmp_path: Path) -> None:
         await eventually(
             lambda: value(fleet.metrics, "hola_pool_addresses", state="suspect") == 1,
             "the stopped one is suspect",
+            timeout_s=60,  # half of detect_s where the connection is lost before the question
         )
         await link.close()
 

@@ -46,8 +46,10 @@ async def test_whoever_wins_the_text_is_the_same(tmp_path: Path) -> None:
         async def stumble(count: int) -> None:
             rig = fleet.rigs[count % 2]
             if count % 5 == 0:
+                late_s = fleet.pool.hedging.after_s() or 0.0  # a loaded machine takes longer
                 rig.engine.hold()
-                asyncio.get_running_loop().call_later(0.05, rig.engine.release)
+                held_s = min(max(0.05, 2 * late_s), 1.0)
+                asyncio.get_running_loop().call_later(held_s, rig.engine.release)
 
         async with asyncio.timeout(60):
             outputs = await asyncio.gather(
