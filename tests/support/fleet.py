@@ -25,7 +25,6 @@ from tests.support.verifier import (
     Rig,
     WatchedEngine,
     ask,
-    eventually,
     reference,
     running_verifier,
 )
