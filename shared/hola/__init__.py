@@ -8,6 +8,9 @@ __version__ = "0.1.0"
 # before it is first imported (decision 0059); the hub's client counts its calls.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# Without its own event engine gRPC before 1.80 may crash the process when a server stops while
-# somebody connects (decision 0060). Read when gRPC is first used.
-os.environ.setdefault("GRPC_EXPERIMENTS", "event_engine_poller_for_python")
+# Without its event engine gRPC before 1.80 may crash the process when a server stops while somebody
+# connects (decision 0060). It reads this when it is first used.
+_POLLER = "event_engine_poller_for_python"
+_given = os.environ.get("GRPC_EXPERIMENTS", "")
+if _POLLER not in _given:
+    os.environ["GRPC_EXPERIMENTS"] = f"{_given},{_POLLER}".lstrip(",")
