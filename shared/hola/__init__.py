@@ -9,8 +9,9 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Without its event engine gRPC before 1.80 may crash the process when a server stops while somebody
-# connects (decision 0060). It reads this when it is first used.
+# connects; with it, and with its support for forks, which we do not need, it loses messages when the
+# process forks (decision 0060). It reads these when it is first used.
 _POLLER = "event_engine_poller_for_python"
 _given = os.environ.get("GRPC_EXPERIMENTS", "")
-if _POLLER not in _given:
+if os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0") == "0" and _POLLER not in _given:
     os.environ["GRPC_EXPERIMENTS"] = f"{_given},{_POLLER}".lstrip(",")
