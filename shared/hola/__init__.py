@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Without its event engine gRPC before 1.80 may crash the process when a server stops while somebody
-# connects; with it, and with its support for forks, which we do not need, it loses messages when the
+# connects; with it, and with support for forks, which we do not need, it loses messages when the
 # process forks (decision 0060). It reads these when it is first used.
 _POLLER = "event_engine_poller_for_python"
 _given = os.environ.get("GRPC_EXPERIMENTS", "")

@@ -32,7 +32,7 @@ def test_grpc_polls_with_its_event_engine_unless_told_not_to(
 def test_who_wants_grpcs_support_for_forks_keeps_its_old_poller(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT")
+    monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
     importlib.reload(hola)
     assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"
     monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "1")
@@ -44,7 +44,7 @@ def test_who_wants_grpcs_support_for_forks_keeps_its_old_poller(
 
 @pytest.mark.parametrize("name", ["ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"])
 def test_telemetry_is_off_unless_switched_on(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.delenv(name)
+    monkeypatch.delenv(name, raising=False)
     importlib.reload(hola)
     assert os.environ[name] == "1"
     monkeypatch.setenv(name, "0")
