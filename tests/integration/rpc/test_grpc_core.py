@@ -5,10 +5,13 @@ Each in a process of its own: what may fail here is a crash, and the settings ar
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.support.rpc import running_kinds
 
 STOPS = """
 import asyncio, socket, sys, threading
@@ -51,59 +54,19 @@ asyncio.run(main())
 print("fine")
 """
 
-COUNTS = """
+FORKS = """
 import asyncio, sys
-import grpc, grpc.aio
-from hola.config import Settings
-from hola.rpc.server import RpcServer, RpcService
-from hola.telemetry import Metrics
-from hola.v1 import compressor_pb2
-
-Message = compressor_pb2.SubmitJobResponse
-
-
-async def count(request, context):
-    for number in range(int(request.job_id)):
-        yield Message(job_id=str(number))
-        await asyncio.sleep(0.001)
-
-
-def add(servicer, server):
-    kind = grpc.unary_stream_rpc_method_handler(
-        count, Message.FromString, Message.SerializeToString
-    )
-    handler = grpc.method_handlers_generic_handler("hola.test.Counts", {"Count": kind})
-    server.add_generic_rpc_handlers((handler,))
-
-
-async def main():
-    services = [RpcService(compressor_pb2.DESCRIPTOR, add, None)]
-    server = RpcServer("unix://" + sys.argv[1], services, Settings(), Metrics())
-    await server.start()
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await server.stop(0)
-
-
-asyncio.run(main())
-"""
-
-FORKS = f"""
-import asyncio, subprocess, sys
 from hola.config import Settings
 from hola.rpc.channel import open_channel
-from hola.v1 import compressor_pb2
+from tests.support.rpc import read_all, start_call
 
-Message = compressor_pb2.SubmitJobResponse
-MESSAGES, STREAMS, FORKS = 100, 8, 40
+TEXTS = [str(number) for number in range(100)]
+STREAMS, FORKS = 8, 40
 
 
 async def read(channel, forked):
-    call = channel.unary_stream(
-        "/hola.test.Counts/Count", Message.SerializeToString, Message.FromString
-    )
     while not forked.is_set():
-        answers = call(Message(job_id=str(MESSAGES)), wait_for_ready=True)
-        assert [int(answer.job_id) async for answer in answers] == list(range(MESSAGES))
+        assert await read_all(start_call(channel, "stream_stream", *TEXTS)) == TEXTS
 
 
 async def fork(forked):
@@ -121,9 +84,7 @@ async def main():
     await channel.close()
 
 
-command = [sys.executable, "-c", {COUNTS!r}, sys.argv[1]]
-with subprocess.Popen(command, stdin=subprocess.PIPE):
-    asyncio.run(asyncio.wait_for(main(), 60))
+asyncio.run(asyncio.wait_for(main(), 60))
 print("fine")
 """
 
@@ -133,7 +94,7 @@ def run(script: str, folder: Path, root: Path) -> None:
     environment = {name: text for name, text in os.environ.items() if not name.startswith("GRPC_")}
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder / "s.sock")],
-        env=environment | {"PYTHONPATH": str(root / "shared")},
+        env=environment | {"PYTHONPATH": f"{root / 'shared'}:{root}"},
         capture_output=True,
         text=True,
     )
@@ -147,5 +108,12 @@ def test_a_server_that_stops_while_clients_connect_ends_in_order(
     run(STOPS, tmp_path, repo_root)
 
 
-def test_no_message_is_lost_when_the_process_forks(tmp_path: Path, repo_root: Path) -> None:
-    run(FORKS, tmp_path, repo_root)
+async def test_no_message_is_lost_when_the_process_forks(tmp_path: Path, repo_root: Path) -> None:
+    """It is the client that forks; the server that echoes its messages is this process's."""
+
+    async def slowly(text: str) -> str:
+        await asyncio.sleep(0.001)
+        return text
+
+    async with running_kinds(slowly, f"unix://{tmp_path}/s.sock"):
+        await asyncio.to_thread(run, FORKS, tmp_path, repo_root)
